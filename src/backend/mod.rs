@@ -1,0 +1,70 @@
+//! Where work runs: a [`Backend`] value names a machine, a pair of them splits a run into its two halves.
+
+mod cpu;
+
+pub use cpu::CpuPool;
+
+use std::fmt;
+
+/// A machine that can evaluate likelihoods or run a sampler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Backend {
+    /// A thread pool of its own on this computer; 0 threads means one per available core.
+    Cpu {
+        /// Number of threads, 0 for one per available core.
+        threads: usize,
+    },
+}
+
+impl Backend {
+    /// A thread pool of `threads` threads on this computer, 0 meaning one per available core.
+    pub fn cpu(threads: usize) -> Self {
+        Self::Cpu { threads }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu { threads: 0 } => write!(f, "cpu"),
+            Self::Cpu { threads } => write!(f, "cpu:{threads}"),
+        }
+    }
+}
+
+/// The pair that says which machine does which half of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backends {
+    /// Evaluates the prior transform and the likelihood.
+    pub likelihood: Backend,
+    /// Draws proposals, tests membership, trains networks.
+    pub sampler: Backend,
+}
+
+impl From<Backend> for Backends {
+    fn from(both: Backend) -> Self {
+        Self { likelihood: both.clone(), sampler: both }
+    }
+}
+
+impl From<(Backend, Backend)> for Backends {
+    fn from((likelihood, sampler): (Backend, Backend)) -> Self {
+        Self { likelihood, sampler }
+    }
+}
+
+/// Why a backend could not be opened.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// The operating system refused the threads.
+    #[error("could not start {threads} threads for the {role} pool: {reason}; ask for fewer with Backend::cpu(n)")]
+    Threads {
+        /// Threads asked for.
+        threads: usize,
+        /// Which half of the run they were for.
+        role: String,
+        /// The system's own words.
+        reason: String,
+    },
+}

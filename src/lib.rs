@@ -1,0 +1,8 @@
+//! Nested sampling for vectorised likelihoods.
+#![warn(missing_docs)]
+
+mod backend;
+mod math;
+mod rng;
+
+pub use backend::{Backend, BackendError, Backends};
