@@ -3,6 +3,7 @@
 
 mod backend;
 mod math;
+mod nn;
 mod rng;
 
 pub use backend::{Backend, BackendError, Backends};
