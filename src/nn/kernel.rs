@@ -1,12 +1,12 @@
-//! The four kernels of a network (two matrix products, the gradient product, Adam) over rows of features.
+//! The kernels of a network (three matrix products, a transposition, Adam) over rows of features.
 //!
 //! Activations are stored feature by feature, `[n_features, n_columns]`, one column per point: every product then walks
 //! along contiguous columns, whatever the width of a layer. One element of a product is always the same chain of
 //! operations over the summed index, in whichever lane or tile it falls, so a prediction does not depend on its neighbours.
 
-use super::simd::{Isa, Portable, Simd};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
+use super::simd::{Isa, Portable, Simd};
 
 /// Columns are padded to a multiple of this: the widest vector there is.
 pub(super) const BLOCK: usize = 16;
@@ -52,11 +52,11 @@ pub(super) struct Features {
 }
 
 impl Features {
-    /// Zeros with room for `n_columns`.
+    /// Zeros with room for `n_columns`; rows of zeros pad their number to a multiple of [`BLOCK`].
     pub(super) fn zeros(n_rows: usize, n_columns: usize) -> Self {
         // An odd number of lines: rows a power of two apart would all fall in the same few sets of the cache.
         let stride = (n_columns.div_ceil(BLOCK) | 1) * BLOCK;
-        Self { data: Aligned::zeros(n_rows * stride), n_rows, stride }
+        Self { data: Aligned::zeros(n_rows.next_multiple_of(BLOCK) * stride), n_rows, stride }
     }
 
     pub(super) fn row(&self, row: usize) -> &[f32] {
@@ -162,6 +162,12 @@ unsafe fn product<S: Simd, const FINISH: u8>(p: Product, n_rows: usize, n_column
                 column += 4 * S::LANES;
             }
         }
+        if S::TILE_COLUMNS >= 3 {
+            while column + 3 * S::LANES <= n_columns {
+                panel::<S, 3, FINISH>(p, n_rows, column);
+                column += 3 * S::LANES;
+            }
+        }
         while column + 2 * S::LANES <= n_columns {
             panel::<S, 2, FINISH>(p, n_rows, column);
             column += 2 * S::LANES;
@@ -172,95 +178,35 @@ unsafe fn product<S: Simd, const FINISH: u8>(p: Product, n_rows: usize, n_column
     }
 }
 
-/// Pointers of the gradient product `out[i][j] = sum_c a[i][c] b[j][c]`.
-#[derive(Clone, Copy)]
-struct Outer {
-    a: *const f32,
-    a_stride: usize,
-    b: *const f32,
-    b_stride: usize,
-    out: *mut f32,
-    n_out: usize,
-}
-
-/// A tile of `ROWS` by `COLUMNS` (at most 4) sums.
+/// Turns `[n_rows, n_columns]` into `[n_columns, n_rows]`, rows `to_stride` apart.
 #[inline(always)]
-unsafe fn outer_tile<S: Simd, const ROWS: usize, const COLUMNS: usize>(
-    p: Outer,
-    row: usize,
-    column: usize,
+unsafe fn transpose<S: Simd>(
+    from: *const f32,
+    from_stride: usize,
+    to: *mut f32,
+    to_stride: usize,
+    n_rows: usize,
     n_columns: usize,
 ) {
-    // SAFETY: the caller's loops keep the tile inside the three matrices.
-    unsafe {
-        let zero = S::splat(0.0);
-        let mut sums = [[zero; 4]; ROWS];
-        let a = p.a.add(row * p.a_stride);
-        let b = p.b.add(column * p.b_stride);
-        let mut c = 0;
-        while c < n_columns {
-            let mut right = [zero; COLUMNS];
-            for (j, vector) in right.iter_mut().enumerate() {
-                *vector = S::load(b.add(j * p.b_stride + c));
-            }
-            for (i, sum) in sums.iter_mut().enumerate() {
-                let left = S::load(a.add(i * p.a_stride + c));
-                for j in 0..COLUMNS {
-                    sum[j] = S::fma(left, right[j], sum[j]);
-                }
-            }
-            c += S::LANES;
-        }
-        for (i, sum) in sums.iter().enumerate() {
-            let totals = S::sum4(*sum);
-            let to = p.out.add((row + i) * p.n_out + column);
-            for (j, &total) in totals.iter().enumerate().take(COLUMNS) {
-                *to.add(j) = total;
-            }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn outer_rows<S: Simd, const ROWS: usize>(p: Outer, row: usize, n_columns: usize) {
-    // SAFETY: columns of the tile stay below `n_out`.
-    unsafe {
-        let mut column = 0;
-        while column + 4 <= p.n_out {
-            outer_tile::<S, ROWS, 4>(p, row, column, n_columns);
-            column += 4;
-        }
-        match p.n_out - column {
-            1 => outer_tile::<S, ROWS, 1>(p, row, column, n_columns),
-            2 => outer_tile::<S, ROWS, 2>(p, row, column, n_columns),
-            3 => outer_tile::<S, ROWS, 3>(p, row, column, n_columns),
-            _ => (),
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn outer<S: Simd>(p: Outer, n_rows: usize, n_columns: usize) {
-    // SAFETY: rows stay below `n_rows`.
+    // SAFETY: rows and columns stay below the numbers that the caller checked; both are multiples of the block.
     unsafe {
         let mut row = 0;
-        if S::TILE_ROWS >= 6 {
-            while row + 6 <= n_rows {
-                outer_rows::<S, 6>(p, row, n_columns);
-                row += 6;
+        while row < n_rows {
+            let mut column = 0;
+            while column < n_columns {
+                let turned = S::columns4(from.add(row * from_stride + column), from_stride);
+                for (k, &values) in turned.iter().enumerate() {
+                    S::store(to.add((column + k) * to_stride + row), values);
+                }
+                column += 4;
             }
-        }
-        while row + 2 <= n_rows {
-            outer_rows::<S, 2>(p, row, n_columns);
-            row += 2;
-        }
-        if row < n_rows {
-            outer_rows::<S, 1>(p, row, n_columns);
+            row += S::LANES;
         }
     }
 }
 
-/// Constants of one Adam step (Kingma & Ba 2015, algorithm 1 with the bias corrections folded into `rate`).
+/// Constants of one Adam step (Kingma & Ba 2015, algorithm 1 with the bias corrections folded into `rate`, and
+/// `sqrt(v + epsilon^2)` for `sqrt(v) + epsilon`: one instruction gives its reciprocal to a part in a thousand, plenty for a step).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AdamStep {
     pub(super) rate: f32,
@@ -285,18 +231,18 @@ unsafe fn adam<S: Simd>(
     unsafe {
         let (beta_1, beta_2) = (S::splat(step.beta_1), S::splat(step.beta_2));
         let (rest_1, rest_2) = (S::splat(1.0 - step.beta_1), S::splat(1.0 - step.beta_2));
-        let (rate, epsilon, flush) = (S::splat(step.rate), S::splat(step.epsilon), S::splat(FLUSH));
+        let (rate, guard, flush) = (S::splat(-step.rate), S::splat(step.epsilon * step.epsilon), S::splat(FLUSH));
         let mut i = 0;
         while i < n {
             let g = S::load(gradient.add(i));
             let m = S::fma(beta_1, S::load(first.add(i)), S::mul(rest_1, g));
             // The moments of a dead unit decay: added and taken away, a tiny number turns what is tinier into 0.
-            let m = S::sub(S::add(m, flush), flush);
+            let m = S::add(S::add(m, flush), S::splat(-FLUSH));
             let v = S::fma(beta_2, S::load(second.add(i)), S::fma(S::mul(rest_2, g), g, flush));
             S::store(first.add(i), m);
             S::store(second.add(i), v);
-            let change = S::div(S::mul(rate, m), S::add(S::sqrt(v), epsilon));
-            S::store(weights.add(i), S::sub(S::load(weights.add(i)), change));
+            let change = S::mul(S::mul(rate, m), S::reciprocal_sqrt(S::add(v, guard)));
+            S::store(weights.add(i), S::add(S::load(weights.add(i)), change));
             i += S::LANES;
         }
     }
@@ -337,31 +283,49 @@ macro_rules! for_isa {
     }};
 }
 
-/// `out[i][c] = sum_k w[i][k] input[k][c]` for the `n_out` rows of `w` `[n_out, n_in]`, through a ReLU if asked.
-///
-/// `input` has `n_in` rows (the last one holds ones: it carries the bias); rows of `out` beyond `n_out` are left alone.
+/// Where the weights of one layer lie: `[n_out, n_in]` from `start` on, rows `stride` floats apart, zeros between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Layer {
+    pub(super) start: usize,
+    pub(super) n_out: usize,
+    /// Inputs of a unit; the last one is always 1, so that its weight is the bias.
+    pub(super) n_in: usize,
+    pub(super) stride: usize,
+}
+
+impl Layer {
+    pub(super) fn new(start: usize, n_out: usize, n_in: usize) -> Self {
+        Self { start, n_out, n_in, stride: n_in.next_multiple_of(BLOCK) }
+    }
+
+    pub(super) fn end(&self) -> usize {
+        self.start + self.n_out * self.stride
+    }
+}
+
+/// `out[i][c] = sum_k w[i][k] input[k][c]`, through a ReLU if asked; rows of `out` beyond the units are left alone.
 pub(super) fn forward(
     isa: Isa,
-    w: &[f32],
-    n_out: usize,
-    n_in: usize,
+    weights: &[f32],
+    layer: Layer,
     input: &Features,
     out: &mut Features,
     n_columns: usize,
     relu: bool,
 ) {
     assert!(n_columns.is_multiple_of(BLOCK) && n_columns <= input.stride && n_columns <= out.stride);
-    assert!(w.len() >= n_out * n_in && input.n_rows >= n_in && out.n_rows >= n_out);
+    assert!(weights.len() >= layer.end() && input.n_rows >= layer.n_in && out.n_rows >= layer.n_out);
     let p = Product {
-        w: w.as_ptr(),
-        w_row: n_in,
+        w: weights[layer.start..].as_ptr(),
+        w_row: layer.stride,
         w_step: 1,
-        n_sum: n_in,
+        n_sum: layer.n_in,
         b: input.data.as_ptr(),
         b_stride: input.stride,
         out: out.data.as_mut_ptr(),
         out_stride: out.stride,
     };
+    let n_out = layer.n_out;
     if relu {
         for_isa!(isa, S, (p: Product, n_out: usize, n_columns: usize), product::<S, { finish::RELU }>(p, n_out, n_columns));
     } else {
@@ -369,53 +333,66 @@ pub(super) fn forward(
     }
 }
 
-/// Overwrites the first `n_in - 1` rows of `activations` with the gradients there: `sum_i w[i][k] delta[i][c]` where the ReLU was open.
+/// Overwrites the activations of a layer's inputs (not the row of ones) with the gradients there:
+/// `sum_i w[i][k] delta[i][c]` where the ReLU was open, else 0.
 pub(super) fn backward(
     isa: Isa,
-    w: &[f32],
-    n_out: usize,
-    n_in: usize,
+    weights: &[f32],
+    layer: Layer,
     delta: &Features,
     activations: &mut Features,
     n_columns: usize,
 ) {
     assert!(n_columns.is_multiple_of(BLOCK) && n_columns <= delta.stride && n_columns <= activations.stride);
-    assert!(w.len() >= n_out * n_in && delta.n_rows >= n_out && activations.n_rows >= n_in);
+    assert!(weights.len() >= layer.end() && delta.n_rows >= layer.n_out && activations.n_rows >= layer.n_in);
     let p = Product {
-        w: w.as_ptr(),
+        w: weights[layer.start..].as_ptr(),
         w_row: 1,
-        w_step: n_in,
-        n_sum: n_out,
+        w_step: layer.stride,
+        n_sum: layer.n_out,
         b: delta.data.as_ptr(),
         b_stride: delta.stride,
         out: activations.data.as_mut_ptr(),
         out_stride: activations.stride,
     };
-    let n_rows = n_in - 1;
+    let n_rows = layer.n_in - 1;
     for_isa!(isa, S, (p: Product, n_rows: usize, n_columns: usize), product::<S, { finish::GATE }>(p, n_rows, n_columns));
 }
 
-/// `gradient[i][k] = sum_c delta[i][c] input[k][c]`, `[n_out, n_in]`.
+/// `gradient[i][k] = sum_c delta[i][c] input[k][c]`, laid out as the weights are; `turned` is room for the transposed input.
 pub(super) fn weight_gradient(
     isa: Isa,
     gradient: &mut [f32],
-    n_out: usize,
-    n_in: usize,
+    layer: Layer,
     delta: &Features,
     input: &Features,
     n_columns: usize,
+    turned: &mut Aligned,
 ) {
+    let n_rows = layer.stride;
     assert!(n_columns.is_multiple_of(BLOCK) && n_columns <= delta.stride && n_columns <= input.stride);
-    assert!(gradient.len() >= n_out * n_in && delta.n_rows >= n_out && input.n_rows >= n_in);
-    let p = Outer {
-        a: delta.data.as_ptr(),
-        a_stride: delta.stride,
-        b: input.data.as_ptr(),
-        b_stride: input.stride,
-        out: gradient.as_mut_ptr(),
-        n_out: n_in,
+    assert!(gradient.len() >= layer.end() && delta.n_rows >= layer.n_out);
+    // The input's rows are padded to the block too, with zeros: so the gradients between the rows of weights are 0.
+    assert!(input.data.len() >= n_rows * input.stride && turned.len() >= n_columns * n_rows);
+    let (from, from_stride, to) = (input.data.as_ptr(), input.stride, turned.as_mut_ptr());
+    for_isa!(
+        isa,
+        S,
+        (from: *const f32, from_stride: usize, to: *mut f32, n_rows: usize, n_columns: usize),
+        transpose::<S>(from, from_stride, to, n_rows, n_rows, n_columns)
+    );
+    let p = Product {
+        w: delta.data.as_ptr(),
+        w_row: delta.stride,
+        w_step: 1,
+        n_sum: n_columns,
+        b: turned.as_ptr(),
+        b_stride: n_rows,
+        out: gradient[layer.start..].as_mut_ptr(),
+        out_stride: n_rows,
     };
-    for_isa!(isa, S, (p: Outer, n_out: usize, n_columns: usize), outer::<S>(p, n_out, n_columns));
+    let n_out = layer.n_out;
+    for_isa!(isa, S, (p: Product, n_out: usize, n_rows: usize), product::<S, { finish::NOTHING }>(p, n_out, n_rows));
 }
 
 /// Moves `weights` one step; the moments and the gradient have the same length.

@@ -1,6 +1,6 @@
 //! One multi-layer perceptron: ReLU layers, a linear output, squared loss, Adam on shuffled minibatches.
 
-use super::kernel::{self, AdamStep, Aligned, BLOCK, Features};
+use super::kernel::{self, AdamStep, Aligned, BLOCK, Features, Layer};
 use super::options::{NetworkOptions, Schedule};
 use super::simd::Isa;
 use crate::rng::Stream;
@@ -20,11 +20,10 @@ pub(super) struct TrainingSet<'a> {
     pub(super) scale: f32,
 }
 
-/// Weights of one network: per layer `[n_out, n_in + 1]`, the last column being the bias, one layer after the other.
+/// Weights of one network, one layer after the other.
 #[derive(Debug, Clone)]
 pub(super) struct Network {
-    /// Units of each layer, from the input to the single output.
-    widths: Vec<usize>,
+    layers: Vec<Layer>,
     weights: Aligned,
     isa: Isa,
 }
@@ -34,19 +33,21 @@ pub(super) struct Network {
 pub(super) struct Workspace {
     /// One per layer, from the input to the output; all but the output end with a row of ones, which carries the bias.
     layers: Vec<Features>,
+    /// Room for the widest of them, transposed.
+    turned: Aligned,
 }
 
 impl Workspace {
     pub(super) fn new(network: &Network, n_columns: usize) -> Self {
-        let last = network.widths.len() - 1;
-        let layers = network.widths.iter().enumerate().map(|(layer, &width)| {
-            let mut features = Features::zeros(if layer < last { width + 1 } else { width }, n_columns);
-            if layer < last {
-                features.row_mut(width).fill(1.0);
-            }
+        let inputs = network.layers.iter().map(|layer| {
+            let mut features = Features::zeros(layer.n_in, n_columns);
+            features.row_mut(layer.n_in - 1).fill(1.0);
             features
         });
-        Self { layers: layers.collect() }
+        let layers = inputs.chain([Features::zeros(1, n_columns)]).collect();
+        let turned =
+            network.layers.iter().map(|layer| layer.stride).max().unwrap_or(0) * n_columns.next_multiple_of(BLOCK);
+        Self { layers, turned: Aligned::zeros(turned) }
     }
 
     /// Puts point `point` into column `column`.
@@ -61,65 +62,41 @@ impl Workspace {
 impl Network {
     /// Random weights: uniform within `sqrt(6 / (n_in + n_out))` (Glorot & Bengio 2010), biases included, as scikit-learn has it.
     pub(super) fn new(n_dim: usize, hidden: &[usize], stream: Stream, isa: Isa) -> Self {
-        let widths: Vec<usize> = std::iter::once(n_dim).chain(hidden.iter().copied()).chain([1]).collect();
-        let mut weights = Aligned::zeros(widths.windows(2).map(|pair| (pair[0] + 1) * pair[1]).sum());
-        let mut draw = stream.at(0);
-        let mut start = 0;
-        for pair in widths.windows(2) {
-            let (n_in, n_out) = (pair[0], pair[1]);
-            let bound = (6.0 / (n_in + n_out) as f64).sqrt();
-            let end = start + (n_in + 1) * n_out;
-            for weight in &mut weights[start..end] {
-                *weight = (bound * (2.0 * draw.uniform() - 1.0)) as f32;
-            }
-            start = end;
+        let mut layers: Vec<Layer> = Vec::with_capacity(hidden.len() + 1);
+        let mut n_in = n_dim;
+        for n_out in hidden.iter().copied().chain([1]) {
+            layers.push(Layer::new(layers.last().map_or(0, Layer::end), n_out, n_in + 1));
+            n_in = n_out;
         }
-        Self { widths, weights, isa }
-    }
-
-    /// `(first weight, n_out, n_in + 1)` of each layer.
-    fn layers(&self) -> impl DoubleEndedIterator<Item = (usize, usize, usize, usize)> + use<> {
-        let mut start = 0;
-        let layers: Vec<_> = self
-            .widths
-            .windows(2)
-            .enumerate()
-            .map(|(layer, pair)| {
-                let here = start;
-                start += (pair[0] + 1) * pair[1];
-                (layer, here, pair[1], pair[0] + 1)
-            })
-            .collect();
-        layers.into_iter()
+        let mut weights = Aligned::zeros(layers.last().map_or(0, Layer::end));
+        let mut draw = stream.at(0);
+        for layer in &layers {
+            let bound = (6.0 / (layer.n_in - 1 + layer.n_out) as f64).sqrt();
+            for unit in weights[layer.start..layer.end()].chunks_mut(layer.stride) {
+                unit[..layer.n_in].fill_with(|| (bound * (2.0 * draw.uniform() - 1.0)) as f32);
+            }
+        }
+        Self { layers, weights, isa }
     }
 
     /// Predictions for the first `n_columns` (a multiple of [`BLOCK`]) columns of the workspace.
     pub(super) fn forward<'a>(&self, space: &'a mut Workspace, n_columns: usize) -> &'a [f32] {
-        let last = self.widths.len() - 2;
-        for (layer, start, n_out, n_in) in self.layers() {
-            let (input, output) = space.layers.split_at_mut(layer + 1);
-            kernel::forward(
-                self.isa,
-                &self.weights[start..],
-                n_out,
-                n_in,
-                &input[layer],
-                &mut output[0],
-                n_columns,
-                layer < last,
-            );
+        let last = self.layers.len() - 1;
+        for (k, &layer) in self.layers.iter().enumerate() {
+            let (input, output) = space.layers.split_at_mut(k + 1);
+            kernel::forward(self.isa, &self.weights, layer, &input[k], &mut output[0], n_columns, k < last);
         }
         &space.layers[last + 1].row(0)[..n_columns]
     }
 
     /// Gradient of the loss; the workspace holds the activations and, in its output row, the gradients with respect to the predictions.
     fn gradient(&self, space: &mut Workspace, gradient: &mut Aligned, n_columns: usize) {
-        for (layer, start, n_out, n_in) in self.layers().rev() {
-            let (input, output) = space.layers.split_at_mut(layer + 1);
-            let (input, delta) = (&mut input[layer], &output[0]);
-            kernel::weight_gradient(self.isa, &mut gradient[start..], n_out, n_in, delta, input, n_columns);
-            if layer > 0 {
-                kernel::backward(self.isa, &self.weights[start..], n_out, n_in, delta, input, n_columns);
+        for (k, &layer) in self.layers.iter().enumerate().rev() {
+            let (input, output) = space.layers.split_at_mut(k + 1);
+            let (input, delta) = (&mut input[k], &output[0]);
+            kernel::weight_gradient(self.isa, gradient, layer, delta, input, n_columns, &mut space.turned);
+            if k > 0 {
+                kernel::backward(self.isa, &self.weights, layer, delta, input, n_columns);
             }
         }
     }
@@ -138,8 +115,7 @@ impl Network {
             space.load(column, &set.x[point * set.n_dim..(point + 1) * set.n_dim], set.scale);
         }
         self.forward(space, n_columns);
-        let last = self.widths.len() - 1;
-        let output = space.layers[last].row_mut(0);
+        let output = space.layers[self.layers.len()].row_mut(0);
         let weight = 1.0 / points.len() as f32;
         let mut loss = 0.0;
         for (value, &point) in output.iter_mut().zip(points) {
@@ -209,10 +185,10 @@ impl Network {
 
     /// Makes the output `factor * output + offset`.
     pub(super) fn rescale_output(&mut self, factor: f32, offset: f32) {
-        if let Some((_, start, n_out, n_in)) = self.layers().next_back() {
-            let last = &mut self.weights[start..start + n_out * n_in];
-            last.iter_mut().for_each(|weight| *weight *= factor);
-            last[n_in - 1] += offset;
+        if let Some(&layer) = self.layers.last() {
+            let unit = &mut self.weights[layer.start..layer.end()];
+            unit.iter_mut().for_each(|weight| *weight *= factor);
+            unit[layer.n_in - 1] += offset;
         }
     }
 }
@@ -224,14 +200,14 @@ mod tests {
     /// The loss in f64, written the plain way.
     fn loss(network: &Network, weights: &[f64], x: &[f32], n_dim: usize, y: &[f32]) -> f64 {
         let mut total = 0.0;
-        let last = network.widths.len() - 2;
+        let last = network.layers.len() - 1;
         for (point, &target) in x.chunks(n_dim).zip(y) {
             let mut layer_in: Vec<f64> = point.iter().map(|&value| f64::from(value)).collect();
-            for (layer, start, n_out, n_in) in network.layers() {
+            for (k, layer) in network.layers.iter().enumerate() {
                 layer_in.push(1.0);
-                let rows = weights[start..start + n_out * n_in].chunks(n_in);
+                let rows = weights[layer.start..layer.end()].chunks(layer.stride);
                 let sums = rows.map(|row| row.iter().zip(&layer_in).map(|(w, v)| w * v).sum::<f64>());
-                layer_in = sums.map(|sum| if layer < last { sum.max(0.0) } else { sum }).collect();
+                layer_in = sums.map(|sum| if k < last { sum.max(0.0) } else { sum }).collect();
             }
             total += 0.5 * (layer_in[0] - f64::from(target)).powi(2);
         }
@@ -265,8 +241,7 @@ mod tests {
                 let mut weights: Vec<f64> = network.weights.iter().map(|&w| f64::from(w)).collect();
                 let exact = loss(&network, &weights, &x, n_dim, &y);
                 assert!((value - exact).abs() < GRADIENT_TOLERANCE * exact, "{isa:?}: loss {value}, exact {exact}");
-                let n_weights: usize = network.layers().map(|(_, _, n_out, n_in)| n_out * n_in).sum();
-                for k in 0..n_weights {
+                for k in 0..weights.len() {
                     let (at, h) = (weights[k], 1e-7);
                     weights[k] = at + h;
                     let up = loss(&network, &weights, &x, n_dim, &y);
@@ -303,6 +278,65 @@ mod tests {
             }
             assert!(first.iter().chain(second.iter()).all(|value| *value == 0.0 || value.is_normal()));
             assert!(weights.iter().all(|value| value.is_finite()));
+        }
+    }
+}
+#[cfg(test)]
+mod timing {
+    use super::*;
+    #[test]
+    #[ignore]
+    fn timing() {
+        for isa in Isa::available() {
+            for batch in [64usize, 128, 208] {
+                let network = Network::new(3, &[100, 50, 20], Stream::new(1), isa);
+                let mut space = Workspace::new(&network, batch);
+                let mut weights = network.weights.clone();
+                let mut g = Aligned::zeros(weights.len());
+                let (mut m, mut v) = (g.clone(), g.clone());
+                let n = 3000;
+                let mut t = [0.0; 4];
+                for _ in 0..5 {
+                    let c = std::time::Instant::now();
+                    for _ in 0..n {
+                        network.forward(&mut space, batch);
+                    }
+                    t[0] = c.elapsed().as_secs_f64() / n as f64 * 1e6;
+                    let c = std::time::Instant::now();
+                    for _ in 0..n {
+                        for (l, &y) in network.layers.iter().enumerate() {
+                            let (a, b) = space.layers.split_at_mut(l + 1);
+                            kernel::weight_gradient(isa, &mut g, y, &b[0], &a[l], batch, &mut space.turned);
+                        }
+                    }
+                    t[1] = c.elapsed().as_secs_f64() / n as f64 * 1e6;
+                    let c = std::time::Instant::now();
+                    for _ in 0..n {
+                        for (l, &y) in network.layers.iter().enumerate().rev() {
+                            if l == 0 {
+                                continue;
+                            }
+                            let (a, b) = space.layers.split_at_mut(l + 1);
+                            kernel::backward(isa, &network.weights, y, &b[0], &mut a[l], batch);
+                        }
+                    }
+                    t[2] = c.elapsed().as_secs_f64() / n as f64 * 1e6;
+                    let s = AdamStep { rate: 1e-9, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8 };
+                    let c = std::time::Instant::now();
+                    for _ in 0..n {
+                        kernel::adam_step(isa, s, &mut weights, &mut m, &mut v, &g);
+                    }
+                    t[3] = c.elapsed().as_secs_f64() / n as f64 * 1e6;
+                }
+                println!(
+                    "{isa:?} {batch}: forward {:.1} gradient {:.1} backward {:.1} adam {:.1} us; forward {:.0} GFLOP/s",
+                    t[0],
+                    t[1],
+                    t[2],
+                    t[3],
+                    2.0 * 6320.0 * batch as f64 / t[0] / 1e3
+                );
+            }
         }
     }
 }

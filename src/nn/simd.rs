@@ -54,24 +54,21 @@ pub(super) trait Simd: Copy {
     const LANES: usize;
     /// Vectors side by side in a tile of a matrix product: as many as the registers hold.
     const TILE_COLUMNS: usize;
-    /// Rows of a tile of the gradient product.
-    const TILE_ROWS: usize;
 
     unsafe fn splat(value: f32) -> Self::V;
     unsafe fn load(from: *const f32) -> Self::V;
     unsafe fn store(to: *mut f32, value: Self::V);
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
-    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
-    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
-    unsafe fn sqrt(a: Self::V) -> Self::V;
+    /// 1 / sqrt(a) to a part in a thousand or better.
+    unsafe fn reciprocal_sqrt(a: Self::V) -> Self::V;
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// a b + c
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `value` where `gate` is above 0, else 0.
     unsafe fn where_positive(gate: Self::V, value: Self::V) -> Self::V;
-    /// The sums over lanes of four vectors.
-    unsafe fn sum4(v: [Self::V; 4]) -> [f32; 4];
+    /// Four columns of `LANES` rows that are `stride` floats apart, a vector for each column.
+    unsafe fn columns4(from: *const f32, stride: usize) -> [Self::V; 4];
 }
 
 /// Four lanes in plain Rust: SSE2 on any x86-64, NEON on aarch64.
@@ -82,7 +79,6 @@ impl Simd for Portable {
     type V = [f32; 4];
     const LANES: usize = 4;
     const TILE_COLUMNS: usize = 2;
-    const TILE_ROWS: usize = 2;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> [f32; 4] {
@@ -103,20 +99,12 @@ impl Simd for Portable {
         std::array::from_fn(|i| a[i] + b[i])
     }
     #[inline(always)]
-    unsafe fn sub(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-        std::array::from_fn(|i| a[i] - b[i])
-    }
-    #[inline(always)]
     unsafe fn mul(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
         std::array::from_fn(|i| a[i] * b[i])
     }
     #[inline(always)]
-    unsafe fn div(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-        std::array::from_fn(|i| a[i] / b[i])
-    }
-    #[inline(always)]
-    unsafe fn sqrt(a: [f32; 4]) -> [f32; 4] {
-        a.map(f32::sqrt)
+    unsafe fn reciprocal_sqrt(a: [f32; 4]) -> [f32; 4] {
+        a.map(|value| 1.0 / value.sqrt())
     }
     #[inline(always)]
     unsafe fn max(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
@@ -136,8 +124,10 @@ impl Simd for Portable {
         std::array::from_fn(|i| if gate[i] > 0.0 { value[i] } else { 0.0 })
     }
     #[inline(always)]
-    unsafe fn sum4(v: [[f32; 4]; 4]) -> [f32; 4] {
-        v.map(|lanes| (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]))
+    unsafe fn columns4(from: *const f32, stride: usize) -> [[f32; 4]; 4] {
+        // SAFETY: the caller vouches for four floats in each of four rows.
+        let r: [[f32; 4]; 4] = std::array::from_fn(|k| unsafe { *from.add(k * stride).cast() });
+        std::array::from_fn(|i| [r[0][i], r[1][i], r[2][i], r[3][i]])
     }
 }
 
@@ -157,21 +147,10 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub(in crate::nn) struct Avx2;
 
-    /// The sums over lanes of four vectors of eight.
-    #[inline(always)]
-    unsafe fn sum4_of_8(v: [__m256; 4]) -> [f32; 4] {
-        let pairs = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
-        let sums = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs));
-        let mut out = [0.0; 4];
-        _mm_storeu_ps(out.as_mut_ptr(), sums);
-        out
-    }
-
     impl Simd for Avx2 {
         type V = __m256;
         const LANES: usize = 8;
         const TILE_COLUMNS: usize = 2;
-        const TILE_ROWS: usize = 3;
 
         #[inline(always)]
         unsafe fn splat(value: f32) -> __m256 {
@@ -190,20 +169,12 @@ mod x86 {
             _mm256_add_ps(a, b)
         }
         #[inline(always)]
-        unsafe fn sub(a: __m256, b: __m256) -> __m256 {
-            _mm256_sub_ps(a, b)
-        }
-        #[inline(always)]
         unsafe fn mul(a: __m256, b: __m256) -> __m256 {
             _mm256_mul_ps(a, b)
         }
         #[inline(always)]
-        unsafe fn div(a: __m256, b: __m256) -> __m256 {
-            _mm256_div_ps(a, b)
-        }
-        #[inline(always)]
-        unsafe fn sqrt(a: __m256) -> __m256 {
-            _mm256_sqrt_ps(a)
+        unsafe fn reciprocal_sqrt(a: __m256) -> __m256 {
+            _mm256_rsqrt_ps(a)
         }
         #[inline(always)]
         unsafe fn max(a: __m256, b: __m256) -> __m256 {
@@ -218,8 +189,20 @@ mod x86 {
             _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(gate, _mm256_setzero_ps()), value)
         }
         #[inline(always)]
-        unsafe fn sum4(v: [__m256; 4]) -> [f32; 4] {
-            sum4_of_8(v)
+        unsafe fn columns4(from: *const f32, stride: usize) -> [__m256; 4] {
+            let mut r = [_mm256_setzero_ps(); 4];
+            for (k, v) in r.iter_mut().enumerate() {
+                *v = _mm256_loadu2_m128(from.add((k + 4) * stride), from.add(k * stride));
+            }
+            // The usual turn of four by four, in each quarter or half of the vectors at once.
+            let (a, b) = (_mm256_unpacklo_ps(r[0], r[1]), _mm256_unpackhi_ps(r[0], r[1]));
+            let (c, d) = (_mm256_unpacklo_ps(r[2], r[3]), _mm256_unpackhi_ps(r[2], r[3]));
+            [
+                _mm256_shuffle_ps::<0b01_00_01_00>(a, c),
+                _mm256_shuffle_ps::<0b11_10_11_10>(a, c),
+                _mm256_shuffle_ps::<0b01_00_01_00>(b, d),
+                _mm256_shuffle_ps::<0b11_10_11_10>(b, d),
+            ]
         }
     }
 
@@ -231,7 +214,6 @@ mod x86 {
         type V = __m512;
         const LANES: usize = 16;
         const TILE_COLUMNS: usize = 4;
-        const TILE_ROWS: usize = 6;
 
         #[inline(always)]
         unsafe fn splat(value: f32) -> __m512 {
@@ -250,20 +232,12 @@ mod x86 {
             _mm512_add_ps(a, b)
         }
         #[inline(always)]
-        unsafe fn sub(a: __m512, b: __m512) -> __m512 {
-            _mm512_sub_ps(a, b)
-        }
-        #[inline(always)]
         unsafe fn mul(a: __m512, b: __m512) -> __m512 {
             _mm512_mul_ps(a, b)
         }
         #[inline(always)]
-        unsafe fn div(a: __m512, b: __m512) -> __m512 {
-            _mm512_div_ps(a, b)
-        }
-        #[inline(always)]
-        unsafe fn sqrt(a: __m512) -> __m512 {
-            _mm512_sqrt_ps(a)
+        unsafe fn reciprocal_sqrt(a: __m512) -> __m512 {
+            _mm512_rsqrt14_ps(a)
         }
         #[inline(always)]
         unsafe fn max(a: __m512, b: __m512) -> __m512 {
@@ -278,24 +252,27 @@ mod x86 {
             _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(gate, _mm512_setzero_ps()), value)
         }
         #[inline(always)]
-        unsafe fn sum4(v: [__m512; 4]) -> [f32; 4] {
-            // Lanes 0..8 of two vectors side by side, plus lanes 8..16 of the two: one shuffle instead of two.
-            let fold = |a: __m512, b: __m512| {
-                let blend = _mm512_mask_blend_ps(0xFF00, a, b);
-                let cross = _mm512_shuffle_f32x4::<0b01_00_11_10>(a, b);
-                _mm512_add_ps(blend, cross)
-            };
-            let (ab, cd) = (fold(v[0], v[1]), fold(v[2], v[3]));
-            // ab: eight partial sums of a, then eight of b; make it [a b c d], four partial sums each.
-            let even = _mm512_shuffle_f32x4::<0b10_00_10_00>(ab, cd);
-            let odd = _mm512_shuffle_f32x4::<0b11_01_11_01>(ab, cd);
-            let quads = _mm512_add_ps(even, odd);
-            let pairs = _mm512_add_ps(quads, _mm512_permute_ps::<0b10_11_00_01>(quads));
-            let sums = _mm512_add_ps(pairs, _mm512_permute_ps::<0b01_00_11_10>(pairs));
-            let packed = _mm512_maskz_compress_ps(0x1111, sums);
-            let mut out = [0.0; 4];
-            _mm_storeu_ps(out.as_mut_ptr(), _mm512_castps512_ps128(packed));
-            out
+        unsafe fn columns4(from: *const f32, stride: usize) -> [__m512; 4] {
+            let mut r = [_mm512_setzero_ps(); 4];
+            for (k, v) in r.iter_mut().enumerate() {
+                // Rows k, k + 4, k + 8, k + 12, a quarter each.
+                let first = _mm512_castps128_ps512(_mm_loadu_ps(from.add(k * stride)));
+                let second = _mm_loadu_ps(from.add((k + 4) * stride));
+                let third = _mm_loadu_ps(from.add((k + 8) * stride));
+                let fourth = _mm_loadu_ps(from.add((k + 12) * stride));
+                let half = _mm512_mask_broadcast_f32x4(first, 0x00F0, second);
+                let most = _mm512_mask_broadcast_f32x4(half, 0x0F00, third);
+                *v = _mm512_mask_broadcast_f32x4(most, 0xF000, fourth);
+            }
+            // As for eight lanes.
+            let (a, b) = (_mm512_unpacklo_ps(r[0], r[1]), _mm512_unpackhi_ps(r[0], r[1]));
+            let (c, d) = (_mm512_unpacklo_ps(r[2], r[3]), _mm512_unpackhi_ps(r[2], r[3]));
+            [
+                _mm512_shuffle_ps::<0b01_00_01_00>(a, c),
+                _mm512_shuffle_ps::<0b11_10_11_10>(a, c),
+                _mm512_shuffle_ps::<0b01_00_01_00>(b, d),
+                _mm512_shuffle_ps::<0b11_10_11_10>(b, d),
+            ]
         }
     }
 }
