@@ -140,11 +140,12 @@ impl Network {
         let mut second = gradient.clone();
         let mut order: Vec<u32> = (0..n_points as u32).collect();
         let (beta_1, beta_2) = (options.beta_1, options.beta_2);
-        let n_steps = (options.max_iter * n_batches) as f64;
+        let max_iter = options.max_iter.min(options.max_steps.div_ceil(n_batches));
+        let n_steps = (max_iter * n_batches) as f64;
         let (mut power_1, mut power_2) = (1.0, 1.0);
         let mut done = 0.0;
         let (mut best, mut stalled) = (f64::INFINITY, 0);
-        for epoch in 0..options.max_iter {
+        for epoch in 0..max_iter {
             stream.at(epoch as u64).shuffle(&mut order);
             let mut loss = 0.0;
             for batch in 0..n_batches {
@@ -176,7 +177,7 @@ impl Network {
                 return epoch + 1;
             }
         }
-        options.max_iter
+        max_iter
     }
 
     pub(super) fn is_finite(&self) -> bool {

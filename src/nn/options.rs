@@ -26,6 +26,8 @@ pub struct NetworkOptions {
     pub batch_size: usize,
     /// Most epochs, and with a falling learning rate the number over which it falls.
     pub max_iter: usize,
+    /// Most steps: with many points the number of epochs is smaller than `max_iter`, but never below 1.
+    pub max_steps: usize,
     /// Training stops after more than this many epochs in a row without a loss better by `tol`.
     pub n_iter_no_change: usize,
     /// What counts as a better loss, in units of the variance of the targets.
@@ -46,6 +48,7 @@ impl Default for NetworkOptions {
             learning_rate: Schedule::Linear,
             batch_size: 128,
             max_iter: 12,
+            max_steps: 1_000_000,
             n_iter_no_change: 10,
             tol: 0.0,
             beta_1: 0.9,
@@ -76,7 +79,7 @@ impl NetworkOptions {
         if self.hidden_layer_sizes.contains(&0) {
             return refuse("hidden_layer_sizes", format!("{:?}", self.hidden_layer_sizes), "sizes of 1 or more");
         }
-        for (name, value) in [("batch_size", self.batch_size), ("max_iter", self.max_iter)] {
+        for (name, value) in [("batch_size", self.batch_size), ("max_iter", self.max_iter), ("max_steps", self.max_steps)] {
             if value == 0 {
                 return refuse(name, value.to_string(), "1 or more");
             }

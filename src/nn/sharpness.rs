@@ -128,6 +128,7 @@ fn recipes() -> Vec<(String, usize, NetworkOptions)> {
                     learning_rate,
                     hidden_layer_sizes: hidden,
                     beta_2: f.get(6).map_or(0.999, |b| b.parse().unwrap()),
+                    max_steps: f.get(7).map_or(1_000_000, |b| b.parse().unwrap()),
                     ..NetworkOptions::default()
                 };
                 list.push((part.to_owned(), f[4].parse().unwrap(), options));
