@@ -297,7 +297,7 @@ mod tests {
         near(pulls.variance, 4.25 / 3.0);
         // 2 (1 - Phi(1.5)), and 2 P(chi2_3 > 4.25), P = erfc(sqrt(x/2)) + sqrt(2x/pi) exp(-x/2).
         near(pulls.p_mean, 0.133_614_402_537_716_3);
-        near(pulls.p_variance, 2.0 * 0.235_701_474_497_4);
+        near(pulls.p_variance, 2.0 * 0.235_703_369_926_532_5);
     }
 
     #[test]

@@ -113,7 +113,7 @@ pub enum EvaluationError {
         value: f64,
     },
     /// The map from the unit cube to parameters failed.
-    #[error("the prior transform failed on rows {} to {} of the batch: {source}", rows.start, rows.end - 1)]
+    #[error("the prior transform failed on rows {} to {} of the batch: {source}", rows.start, rows.end.saturating_sub(1))]
     Transform {
         /// Rows of the batch.
         rows: Range<usize>,

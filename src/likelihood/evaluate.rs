@@ -166,7 +166,7 @@ thread_local! {
 /// CPU seconds of `task` on this thread, without those of other tasks timed inside it.
 ///
 /// User code that waits for rayon makes its thread steal another piece of the batch meanwhile; that piece counts itself.
-fn exclusive_cpu<T>(task: impl FnOnce() -> T) -> (T, f64) {
+pub(super) fn exclusive_cpu<T>(task: impl FnOnce() -> T) -> (T, f64) {
     let outer = INNER.replace(0.0);
     let start = thread_cpu();
     let result = task();
