@@ -117,7 +117,7 @@ pub enum EvaluationError {
     Transform {
         /// Rows of the batch.
         rows: Range<usize>,
-        /// What the prior said.
+        /// What the prior said; a row that it names counts from `rows.start`.
         source: BoxedError,
     },
 }
