@@ -2,7 +2,15 @@
 #![warn(missing_docs)]
 
 mod backend;
+mod batch;
+pub mod diagnostics;
+mod likelihood;
 mod math;
+mod posterior;
 mod rng;
 
 pub use backend::{Backend, BackendError, Backends};
+pub use likelihood::{
+    EvaluationError, IntoLogL, IntoPointLogL, Likelihood, LikelihoodError, NonFinite, Place, VectorizedLikelihood,
+};
+pub use posterior::{ColumnSummary, Posterior, PosteriorError, Summary};
