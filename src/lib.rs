@@ -3,6 +3,8 @@
 
 mod backend;
 mod math;
+mod prior;
 mod rng;
 
 pub use backend::{Backend, BackendError, Backends};
+pub use prior::{BlockOutput, ParameterDescription, Prior, PriorError};
