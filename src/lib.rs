@@ -4,5 +4,7 @@
 mod backend;
 mod math;
 mod rng;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use backend::{Backend, BackendError, Backends};
