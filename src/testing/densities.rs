@@ -31,7 +31,8 @@ impl Gaussian {
 
     #[inline]
     pub fn log_l(&self, x: &[f64]) -> f64 {
-        let chi2: f64 = x.iter().zip(&self.inverse_sigma).map(|(x, inverse)| ((x - self.centre) * inverse).powi(2)).sum();
+        let chi2: f64 =
+            x.iter().zip(&self.inverse_sigma).map(|(x, inverse)| ((x - self.centre) * inverse).powi(2)).sum();
         self.log_norm - 0.5 * chi2
     }
 }

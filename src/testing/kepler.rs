@@ -98,7 +98,7 @@ mod tests {
     /// it knows nothing of anomalies.
     #[test]
     fn velocity_follows_newtons_law() {
-        let (k, e, omega) = (12.0, 0.6, 1.1_f64);
+        let (k, e, omega) = (12.0, 0.6_f64, 1.1_f64);
         let acceleration = |x: f64, y: f64| {
             let r3 = (x * x + y * y).powf(1.5);
             (-x / r3, -y / r3)

@@ -1,6 +1,6 @@
 //! The list of problems: name, prior, likelihood and true log Z of each.
 
-use std::f64::consts::{PI, TAU};
+use std::f64::consts::PI;
 use std::fmt;
 use std::sync::Arc;
 

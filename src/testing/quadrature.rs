@@ -114,8 +114,11 @@ fn pairs(problem: &Problem, n: usize) -> f64 {
 fn chain(n_dim: usize, n: usize) -> f64 {
     let link = problem("rosen2").unwrap();
     let rule = &rules(&link, n)[0];
-    let kernel: Vec<f64> =
-        rule.iter().flat_map(|&(a, _)| rule.iter().map(move |&(b, _)| (a, b))).map(|(a, b)| link.log_l(&[a, b]).exp()).collect();
+    let kernel: Vec<f64> = rule
+        .iter()
+        .flat_map(|&(a, _)| rule.iter().map(move |&(b, _)| (a, b)))
+        .map(|(a, b)| link.log_l(&[a, b]).exp())
+        .collect();
     let mut f = vec![1.0; rule.len()];
     let mut log_scale = 0.0;
     for _ in 1..n_dim {
@@ -166,7 +169,9 @@ fn mixture(problem: &Problem, draws: u64) -> (f64, f64) {
             }
             let q: f64 = components
                 .iter()
-                .map(|(c, s)| 0.5 * x.iter().map(|x| (-0.5 * ((x - c) / s).powi(2)).exp() / (s * TAU.sqrt())).product::<f64>())
+                .map(|(c, s)| {
+                    0.5 * x.iter().map(|x| (-0.5 * ((x - c) / s).powi(2)).exp() / (s * TAU.sqrt())).product::<f64>()
+                })
                 .sum();
             problem.log_l(&x).exp() / q
         })
@@ -181,17 +186,17 @@ fn mixture(problem: &Problem, draws: u64) -> (f64, f64) {
 fn by_quadrature(problem: &Problem) -> (f64, f64) {
     /// Smooth integrands on fine grids.
     const FINE: f64 = 1e-8;
-    /// A grid that a step or a cusp crosses.
-    const ROUGH: f64 = 1e-5;
+    /// The grid is coarse against thin shells, or against the narrow end of a half-Cauchy prior.
+    const COARSE: f64 = 1e-6;
     let middle = vec![0.5; problem.n_dim];
     match problem.name {
         "gauss1" | "constant1" | "constant2" => (grid(problem, 50), FINE),
         "corners" => (grid(problem, 50), FINE),
         "rosen2" => (grid(problem, 150), FINE),
         "eggbox2" => (grid(problem, 100), FINE),
-        "shells2" => (grid(problem, 150), ROUGH),
+        "shells2" => (grid(problem, 150), COARSE),
         "loggamma2" => (grid(problem, 60), FINE),
-        "plateau" => (grid(problem, 50), ROUGH),
+        "plateau" => (grid(problem, 50), FINE),
         "gauss3" | "gauss20" | "gauss30" | "constant5" => (separable(problem, &rules(problem, 50), &middle, 0), FINE),
         "conjugate" => (separable(problem, &rules(problem, 20), &middle, 0), FINE),
         "loggamma10" => (separable(problem, &rules(problem, 100), &middle, 0), FINE),
@@ -226,7 +231,7 @@ fn by_quadrature(problem: &Problem) -> (f64, f64) {
                     separable(problem, &rules, &base, 2)
                 })
             });
-            (log_z, 1e-4)
+            (log_z, COARSE)
         }
         "spikeslab5" => {
             let (log_z, error) = mixture(problem, 200_000);

@@ -56,8 +56,10 @@ pub fn rv7(path: impl AsRef<Path>) -> Result<Problem, Rv7Error> {
         ("jitter", Axis::LogUniform(0.1, 20.0)),
     ];
     let axes = axes.into_iter().map(|(name, axis)| (name.to_owned(), axis)).collect();
-    Ok(Problem::new("rv7", "HD 164922 HIRES velocities: one Keplerian, offset and jitter", axes, move |x| velocities.log_l(x))
-        .with_truth(-748.4165, 0.0015))
+    Ok(Problem::new("rv7", "HD 164922 HIRES velocities: one Keplerian, offset and jitter", axes, move |x| {
+        velocities.log_l(x)
+    })
+    .with_truth(-748.4165, 0.0015))
 }
 
 /// Velocities about their median, at times about their mean.
@@ -73,8 +75,7 @@ struct Row {
 
 impl Velocities {
     fn read(path: &Path) -> Result<Self, Rv7Error> {
-        let text =
-            std::fs::read_to_string(path).map_err(|reason| Rv7Error::Read { path: path.to_owned(), reason })?;
+        let text = std::fs::read_to_string(path).map_err(|reason| Rv7Error::Read { path: path.to_owned(), reason })?;
         Self::parse(&text, path)
     }
 
