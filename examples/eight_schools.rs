@@ -15,7 +15,7 @@ const SCHOOLS: [(f64, f64); 8] =
 const LOG_Z: f64 = -31.3113;
 
 fn main() -> Result<(), common::Failure> {
-    let args = common::Args::parse().prepared();
+    let args = common::CommonArgs::parse().prepared();
 
     // The effects themselves, theta_j ~ N(mu, tau), lie in a funnel that narrows with tau; z_j = (theta_j - mu) / tau do not.
     let mut prior = Prior::new().normal("mu", 0.0, 5.0).half_cauchy("tau", 5.0);

@@ -8,7 +8,7 @@ use clap::Parser;
 use livepoint::{Likelihood, Prior, ProgressLine, Run};
 
 fn main() -> Result<(), common::Failure> {
-    let args = common::Args::parse().prepared();
+    let args = common::CommonArgs::parse().prepared();
 
     let prior = Prior::new().uniform("x", 0.0..1.0).uniform("y", 0.0..1.0).uniform("z", 0.0..1.0);
     let likelihood = Likelihood::point(|theta: &[f64]| {

@@ -15,11 +15,11 @@ use serde::Serialize;
 /// Names the data file of problem rv7 when `--data` does not.
 const RV7_VARIABLE: &str = "LIVEPOINT_RV7_DATA";
 
-// A doc comment here would be lost to the one of the shared arguments.
+/// Run a problem of known log Z, once or for many seeds
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
-    common: common::Args,
+    common: common::CommonArgs,
     /// Problem to run; --list shows them
     #[arg(long, value_name = "NAME", required_unless_present = "list")]
     problem: Option<String>,
@@ -68,7 +68,7 @@ struct Record {
     sampler: Sampler,
     likelihood_backend: String,
     sampler_backend: String,
-    /// Of the likelihood's pool; 0 stands for one per available core.
+    /// Of the likelihood's pool.
     threads: usize,
     seed: u64,
     n_dim: usize,
@@ -230,6 +230,7 @@ fn list() {
 
 fn threads(backend: &livepoint::Backend) -> usize {
     match backend {
+        livepoint::Backend::Cpu { threads: 0 } => std::thread::available_parallelism().map_or(1, usize::from),
         livepoint::Backend::Cpu { threads } => *threads,
     }
 }

@@ -17,7 +17,7 @@ const USAGE_ERROR: i32 = 2;
 // No doc comment here: clap would print it as the description of every example.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(after_help = ORDER_OF_PRECEDENCE)]
-pub struct Args {
+pub struct CommonArgs {
     /// Machine for both halves of the run: cpu or cpu:N
     #[arg(long, value_name = "BACKEND", value_parser = parse_backend)]
     backend: Option<Chosen>,
@@ -44,7 +44,7 @@ pub struct Args {
     out: Option<PathBuf>,
 }
 
-impl Args {
+impl CommonArgs {
     /// Does what must not wait for the end of a long run: makes the folder for the result. Ends the program when that fails.
     pub fn prepared(self) -> Self {
         if let Some(out) = &self.out
@@ -70,7 +70,7 @@ impl Args {
         NeuralBoundSampler::default().n_live(self.n_live).n_eff(self.n_eff).seed(self.seed)
     }
 
-    /// Prints a result and saves it, as [`Args::save`] does.
+    /// Prints a result and saves it, as [`CommonArgs::save`] does.
     pub fn report(&self, result: &RunResult, name: &str) -> Result<(), Failure> {
         println!("{result}");
         self.save(result, name)
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     fn backends(line: &str) -> Backends {
-        Args::try_parse_from(format!("example {line}").split_whitespace()).unwrap().backends()
+        CommonArgs::try_parse_from(format!("example {line}").split_whitespace()).unwrap().backends()
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
             ("--n-eff nan", "number above 0"),
             ("--seed one", "--seed"),
         ] {
-            let error = Args::try_parse_from(format!("example {line}").split_whitespace()).unwrap_err();
+            let error = CommonArgs::try_parse_from(format!("example {line}").split_whitespace()).unwrap_err();
             assert!(error.to_string().contains(reason), "{line}: {error}");
             assert_eq!(error.exit_code(), USAGE_ERROR, "{line}");
         }

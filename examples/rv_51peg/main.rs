@@ -13,11 +13,11 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 
 use model::{Data, Planet};
 
-// A doc comment here would be lost to the one of the shared arguments.
+/// Is there a planet around 51 Pegasi? Evidence for one orbit against none
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
-    common: common::Args,
+    common: common::CommonArgs,
     /// Lower end of the log-uniform prior of the period, in days
     #[arg(long, value_name = "DAYS", default_value_t = 1.0)]
     period_min: f64,
