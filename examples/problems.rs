@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use livepoint::diagnostics::Calibration;
 use livepoint::testing::{Problem, RV7_HELP, all, problem, rv7};
-use livepoint::{NeuralBoundSampler, ProgressLine, Run};
+use livepoint::{NeuralBoundSampler, ProgressLine, Run, StopReason};
 use serde::Serialize;
 
 /// Names the data file of problem rv7 when `--data` does not.
@@ -52,7 +52,7 @@ struct Args {
     timeout: Option<Duration>,
     /// Stop after so many likelihood calls
     #[arg(long, value_name = "N")]
-    n_like_max: Option<u64>,
+    n_like_max: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
@@ -73,8 +73,8 @@ struct Record {
     seed: u64,
     n_dim: usize,
     /// Rows evaluated in the whole run.
-    n_like: u64,
-    n_like_exploration: u64,
+    n_like: usize,
+    n_like_exploration: usize,
     n_eff: f64,
     ess_kish: f64,
     log_z: f64,
@@ -86,12 +86,16 @@ struct Record {
     wall_s: f64,
     /// User and system time of the process during the run, all threads.
     cpu_s: f64,
-    /// Thread time inside the likelihood and the prior transform.
+    /// CPU time in the likelihood, summed over threads.
     likelihood_s: f64,
-    /// Thread time in training.
+    /// CPU time in the training of networks, summed over threads.
     train_s: f64,
     /// Largest resident set of the process so far.
     peak_rss_mib: f64,
+    /// Whether the targets were reached, or what ended the run before.
+    stopped: StopReason,
+    /// What the run itself says against trusting it.
+    warnings: Vec<String>,
 }
 
 /// What `--seeds` ends with.
@@ -162,7 +166,7 @@ fn run(args: &Args, problem: &Problem, seed: u64, folder: &str) -> Result<Record
         n_like: result.n_like(),
         n_like_exploration: result.n_like_exploration(),
         n_eff: evidence.n_eff,
-        ess_kish: evidence.ess_kish,
+        ess_kish: result.posterior().ess_kish(),
         log_z: evidence.log_z,
         log_z_error: evidence.log_z_error,
         log_z_truth: problem.log_z_truth,
@@ -170,9 +174,11 @@ fn run(args: &Args, problem: &Problem, seed: u64, folder: &str) -> Result<Record
         max_weight_share: evidence.max_weight_share,
         wall_s,
         cpu_s: usage.cpu_s - cpu,
-        likelihood_s: result.likelihood_s(),
-        train_s: result.train_s(),
+        likelihood_s: result.timing().likelihood_s,
+        train_s: result.timing().train_s,
         peak_rss_mib: usage.peak_rss_mib,
+        stopped: result.stopped(),
+        warnings: result.warnings(),
     };
     if args.json {
         println!("{}", serde_json::to_string(&record)?);

@@ -153,6 +153,8 @@ mod with_testing {
         assert_eq!((number("seed"), number("n_dim"), number("threads")), (3.0, 3.0, 1.0));
         assert_close("gauss3", number("log_z"), number("log_z_error"), number("log_z_truth"));
         assert!(number("n_eff") >= 500.0 && number("n_like") > number("n_like_exploration"), "{record}");
+        assert_eq!(record["stopped"], "converged");
+        assert!(record["warnings"].is_array(), "{record}");
         assert!(number("cpu_s") > 0.0 && number("peak_rss_mib") > 1.0, "{record}");
         assert!(number("max_weight_share") > 0.0 && number("max_weight_share") < 0.1, "{record}");
         assert!(out.path().read_dir().unwrap().next().is_some(), "--out is empty");
