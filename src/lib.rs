@@ -8,6 +8,8 @@ mod likelihood;
 mod math;
 mod posterior;
 mod rng;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use backend::{Backend, BackendError, Backends};
 pub use likelihood::{
