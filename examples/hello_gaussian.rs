@@ -13,7 +13,7 @@ fn main() -> Result<(), common::Failure> {
     let prior = Prior::new().uniform("x", 0.0..1.0).uniform("y", 0.0..1.0).uniform("z", 0.0..1.0);
     let likelihood = Likelihood::point(|theta: &[f64]| {
         let sigma = 0.1;
-        theta.iter().map(|x| -0.5 * ((x - 0.5) / sigma).powi(2) - 0.5 * (TAU * sigma * sigma).ln()).sum()
+        theta.iter().map(|x| -0.5 * ((x - 0.5) / sigma).powi(2) - 0.5 * (TAU * sigma * sigma).ln()).sum::<f64>()
     });
 
     let result =

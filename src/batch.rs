@@ -21,3 +21,24 @@ pub struct Evaluated {
     /// Points whose log L was NaN or +inf and, by the user's choice, was replaced by -inf.
     pub n_non_finite: usize,
 }
+
+impl Evaluated {
+    /// No points yet, `n_derived` derived values each.
+    pub(crate) fn empty(n_derived: usize) -> Self {
+        Self { log_l: Array1::zeros(0), derived: Array2::zeros((0, n_derived)), likelihood_cpu_s: 0.0, n_non_finite: 0 }
+    }
+
+    /// Adds the rows of `more` behind these.
+    pub(crate) fn append(&mut self, more: Self) {
+        // The number of derived values is the same in every part of a batch.
+        self.log_l = ndarray::concatenate![ndarray::Axis(0), self.log_l, more.log_l];
+        self.derived = ndarray::concatenate![ndarray::Axis(0), self.derived, more.derived];
+        self.likelihood_cpu_s += more.likelihood_cpu_s;
+        self.n_non_finite += more.n_non_finite;
+    }
+
+    /// Number of points.
+    pub(crate) fn len(&self) -> usize {
+        self.log_l.len()
+    }
+}

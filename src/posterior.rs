@@ -99,6 +99,12 @@ impl Posterior {
         Ok(Self { names, rows, log_weight, log_l })
     }
 
+    /// A posterior without draws.
+    pub(crate) fn empty(names: Vec<String>) -> Self {
+        let rows = Array2::zeros((0, names.len()));
+        Self { names, rows, log_weight: Vec::new(), log_l: Vec::new() }
+    }
+
     /// Names of the columns, `[n_columns]`: parameters in the order of declaration, then derived values.
     pub fn names(&self) -> &[String] {
         &self.names

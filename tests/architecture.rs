@@ -20,7 +20,22 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("likelihood", &["math", "rng", "backend", "batch", "prior"]),
     ("bound", &["math", "rng", "backend", "batch", "nn", "evidence", "samples"]),
     ("sampler", &["math", "rng", "backend", "batch", "nn", "live_points", "evidence", "samples", "bound"]),
-    ("run", &["math", "rng", "backend", "batch", "evidence", "samples", "posterior", "diagnostics", "prior", "likelihood", "sampler"]),
+    (
+        "run",
+        &[
+            "math",
+            "rng",
+            "backend",
+            "batch",
+            "evidence",
+            "samples",
+            "posterior",
+            "diagnostics",
+            "prior",
+            "likelihood",
+            "sampler",
+        ],
+    ),
 ];
 
 /// Crates that only these rooms may name.
@@ -53,10 +68,14 @@ fn sources() -> Vec<(String, PathBuf, String)> {
         .into_iter()
         .map(|path| {
             let relative = path.strip_prefix(&root).unwrap();
-            let room = relative.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
+            let room =
+                relative.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
             let text = fs::read_to_string(&path).unwrap();
-            let code: Vec<&str> =
-                text.lines().take_while(|l| !l.starts_with("#[cfg(test)]")).filter(|l| !l.trim_start().starts_with("//")).collect();
+            let code: Vec<&str> = text
+                .lines()
+                .take_while(|l| !l.starts_with("#[cfg(test)]"))
+                .filter(|l| !l.trim_start().starts_with("//"))
+                .collect();
             (room, path.clone(), code.join("\n"))
         })
         .collect()
@@ -66,7 +85,9 @@ fn sources() -> Vec<(String, PathBuf, String)> {
 fn rooms_named(text: &str) -> Vec<String> {
     let mut out = Vec::new();
     for part in text.split("crate::").skip(1) {
-        let names = part.strip_prefix('{').map_or_else(|| vec![part], |list| list.split('}').next().unwrap_or("").split(',').collect());
+        let names = part
+            .strip_prefix('{')
+            .map_or_else(|| vec![part], |list| list.split('}').next().unwrap_or("").split(',').collect());
         for name in names {
             let name: String = name.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             out.push(name);
@@ -94,7 +115,8 @@ fn forbidden(sources: &[(String, PathBuf, String)]) -> Vec<String> {
             }
         }
         for (name, rooms) in CRATES {
-            let uses = text.contains(&format!("use {name}::")) || text.contains(&format!("{name}::")) && !text.contains(&format!("_{name}::"));
+            let uses = text.contains(&format!("use {name}::"))
+                || text.contains(&format!("{name}::")) && !text.contains(&format!("_{name}::"));
             if uses && !rooms.contains(&room.as_str()) {
                 out.push(format!("{}: {room} names the crate {name}", path.display()));
             }

@@ -85,9 +85,11 @@ fn perfect(seed: u64, n_draws: u64, noise: Noise) -> Drawn {
             }
         }
         // What is not noise is known exactly: it goes into the analytic volume, and nothing is counted.
-        for (counted, fraction, value) in
-            [(noise.union, &mut volume.union, a), (noise.network, &mut volume.network, f), (noise.shell, &mut volume.shell, p)]
-        {
+        for (counted, fraction, value) in [
+            (noise.union, &mut volume.union, a),
+            (noise.network, &mut volume.network, f),
+            (noise.shell, &mut volume.shell, p),
+        ] {
             if !counted {
                 *fraction = Fraction::default();
                 volume.log_v_members += value.ln();
@@ -155,7 +157,10 @@ fn leaving_a_term_out_is_rejected() {
             let e = perfect(seed, 2000, ALL).evidence();
             (e.log_z, (e.error_terms.total() - term(&e.error_terms)).sqrt())
         });
-        assert!(scatter > Z_LIMIT, "without {name} the variance of the pulls is only {scatter:.1} standard errors above 1");
+        assert!(
+            scatter > Z_LIMIT,
+            "without {name} the variance of the pulls is only {scatter:.1} standard errors above 1"
+        );
     }
 }
 
@@ -187,7 +192,12 @@ fn information_and_sizes_agree_with_closed_forms() {
     let drawn = perfect(1, 40_000, ALL);
     let e = drawn.evidence();
     // Five times the error of log Z bounds the error of the mean log L here.
-    assert!((e.information - information_truth()).abs() < 5.0 * e.log_z_error, "{} {}", e.information, information_truth());
+    assert!(
+        (e.information - information_truth()).abs() < 5.0 * e.log_z_error,
+        "{} {}",
+        e.information,
+        information_truth()
+    );
     let log_w = shell_log_weights(&drawn.volumes, &drawn.log_l, &drawn.shell);
     let log_z = log_sum_exp(&log_w);
     assert!((log_z - e.log_z).abs() < 1e-12);
@@ -208,7 +218,9 @@ fn edges() {
     let infinite = shell_evidence(&cube, &[f64::NEG_INFINITY; 3], &[0; 3]);
     assert_eq!((infinite.log_z, infinite.shells[0].n_eff), (f64::NEG_INFINITY, 3.0));
     let constant = shell_evidence(&cube, &[-1234.5; 10], &[0; 10]);
-    assert!((constant.log_z + 1234.5).abs() < 1e-9 && constant.log_z_error < 1e-6 && (constant.n_eff - 10.0).abs() < 1e-9);
+    assert!(
+        (constant.log_z + 1234.5).abs() < 1e-9 && constant.log_z_error < 1e-6 && (constant.n_eff - 10.0).abs() < 1e-9
+    );
     let huge = shell_evidence(&cube, &[1e300, 1e300], &[0, 0]);
     assert_eq!(huge.log_z, 1e300);
 }

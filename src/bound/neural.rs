@@ -264,8 +264,11 @@ fn scores(log_l: &[f64], threshold: f64) -> Vec<f64> {
         let value = log_l[order[k]];
         let end = (k..order.len()).find(|&j| log_l[order[j]] != value).unwrap_or(order.len());
         let rank = 0.5 * (k + end) as f64;
-        let s =
-            if k < n_below { 0.5 * rank / n_below as f64 } else { 0.5 * (1.0 + (rank - n_below as f64) / n_live as f64) };
+        let s = if k < n_below {
+            0.5 * rank / n_below as f64
+        } else {
+            0.5 * (1.0 + (rank - n_below as f64) / n_live as f64)
+        };
         order[k..end].iter().for_each(|&j| score[j] = s);
         k = end;
     }

@@ -141,7 +141,11 @@ pub struct Evidence {
 /// `shell[k]` is the shell of point `k`; indices outside `volumes` get -inf.
 pub fn shell_log_weights(volumes: &[ShellVolume], log_l: &[f64], shell: &[u32]) -> Vec<f64> {
     let mut n = vec![0usize; volumes.len()];
-    shell.iter().filter(|&&i| (i as usize) < n.len()).for_each(|&i| n[i as usize] += 1);
+    for &i in shell {
+        if let Some(n) = n.get_mut(i as usize) {
+            *n += 1;
+        }
+    }
     let offset: Vec<f64> = volumes.iter().zip(&n).map(|(v, &n)| v.log_shell() - (n as f64).ln()).collect();
     log_l.iter().zip(shell).map(|(l, &i)| offset.get(i as usize).map_or(f64::NEG_INFINITY, |o| o + l)).collect()
 }
@@ -186,8 +190,7 @@ pub fn shell_evidence(volumes: &[ShellVolume], log_l: &[f64], shell: &[u32]) -> 
         root_sum += share * (n / s.n_eff).sqrt();
         max_weight_share = max_weight_share.max(share * s.max_weight_share);
         let sum = log_sum_exp(l);
-        mean_log_l +=
-            share * l.iter().filter(|l| **l > f64::NEG_INFINITY).map(|l| (l - sum).exp() * l).sum::<f64>();
+        mean_log_l += share * l.iter().filter(|l| **l > f64::NEG_INFINITY).map(|l| (l - sum).exp() * l).sum::<f64>();
     }
     let some = log_z > f64::NEG_INFINITY;
     Evidence {

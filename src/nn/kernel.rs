@@ -4,9 +4,9 @@
 //! along contiguous columns, whatever the width of a layer. One element of a product is always the same chain of
 //! operations over the summed index, in whichever lane or tile it falls, so a prediction does not depend on its neighbours.
 
-use super::simd::{Isa, Portable, Simd};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
+use super::simd::{Isa, Portable, Simd};
 
 /// Columns are padded to a multiple of this: the widest vector there is.
 pub(super) const BLOCK: usize = 16;

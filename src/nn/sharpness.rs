@@ -156,9 +156,7 @@ fn cost_and_sharpness_of_recipes() {
                     let p = problem(log_l, n_dim, n, seed);
                     for (k, (_, networks, options)) in recipes.iter().enumerate() {
                         let s = score(&p, n_dim, *networks, options, seed + 100, &pool);
-                        for (total, share) in
-                            [(&mut totals[k], 1.0 / n_cases), (&mut per_dim[k][i], 4.0 / n_cases)]
-                        {
+                        for (total, share) in [(&mut totals[k], 1.0 / n_cases), (&mut per_dim[k][i], 4.0 / n_cases)] {
                             total.seconds += s.seconds * share;
                             total.epochs += s.epochs * share;
                             total.purity += s.purity * share;
@@ -167,7 +165,10 @@ fn cost_and_sharpness_of_recipes() {
                         }
                         per_problem[k][j] += s.even * 3.0 / n_cases;
                         if std::env::var("LIVEPOINT_VERBOSE").is_ok() {
-                            println!("{name} {n_dim} {n} {seed} {} {:.4} {:.1} {:.3} {:.3} {:.3}", recipes[k].0, s.seconds, s.epochs, s.purity, s.recall, s.even);
+                            println!(
+                                "{name} {n_dim} {n} {seed} {} {:.4} {:.1} {:.3} {:.3} {:.3}",
+                                recipes[k].0, s.seconds, s.epochs, s.purity, s.recall, s.even
+                            );
                         }
                     }
                 }

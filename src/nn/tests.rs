@@ -28,8 +28,7 @@ fn learns_a_known_function() {
     for n_dim in [1, 3] {
         let x = ball(3000, n_dim, 1);
         let y = bumpy(&x, n_dim);
-        let ensemble =
-            Ensemble::train(&x, n_dim, &y, 4, &NetworkOptions::default(), Stream::new(2), &pool(2)).unwrap();
+        let ensemble = Ensemble::train(&x, n_dim, &y, 4, &NetworkOptions::default(), Stream::new(2), &pool(2)).unwrap();
         assert!(ensemble.cpu_seconds() > 0.0);
         let fresh = ball(2000, n_dim, 3);
         let truth = bumpy(&fresh, n_dim);

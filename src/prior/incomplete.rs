@@ -192,7 +192,11 @@ impl Gamma {
         let slope = a - x;
         if x >= a.max(1.0) {
             let fraction = self.fraction(x);
-            return Tail { ln_ratio: ln_ratio(front, || self.ln_front(x), a * fraction, p), hazard: 1.0 / fraction, slope };
+            return Tail {
+                ln_ratio: ln_ratio(front, || self.ln_front(x), a * fraction, p),
+                hazard: 1.0 / fraction,
+                slope,
+            };
         }
         let tail = if x < 1.0 && a < STIRLING_FROM {
             // One minus the lower tail, with the leading 1 - x^a / Gamma(1 + a) taken together.
@@ -360,7 +364,10 @@ impl Beta {
 pub(crate) enum StudentT {
     Cauchy,
     Two,
-    General { root_nu: f64, beta: Beta },
+    General {
+        root_nu: f64,
+        beta: Beta,
+    },
     /// So many degrees of freedom that f64 cannot tell it from the normal distribution.
     Normal,
 }

@@ -8,7 +8,7 @@ mod result;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use ndarray::s;
+use ndarray::{ArrayView2, ArrayViewMut2, s};
 
 pub use error::{RunError, RunErrorKind, SaveError};
 pub use observer::{Observer, Progress};
@@ -92,7 +92,8 @@ impl<'a> Run<'a> {
             Ok(reason) => (reason, None),
             Err(kind) => (StopReason::Error, Some(kind)),
         };
-        let result = RunResult::new(sampler, self.prior, self.likelihood, &self.backends, stopped, timing, n_non_finite);
+        let result =
+            RunResult::new(sampler, self.prior, self.likelihood, &self.backends, stopped, timing, n_non_finite);
         match kind {
             None => Ok(result),
             Some(kind) => Err(RunError { kind, result: Box::new(result) }),
@@ -148,13 +149,14 @@ impl<'a> Run<'a> {
                 let to = (from + piece).min(n);
                 let before = Instant::now();
                 let u = proposal.u.slice(s![from..to, ..]);
-                let part = evaluate(self.prior, self.likelihood, u, &likelihood_pool);
+                let transform = |u: ArrayView2<f64>, theta: ArrayViewMut2<f64>| self.prior.transform_batch(u, theta);
+                let part = evaluate(transform, self.likelihood, u, self.prior.names(), &likelihood_pool);
                 let wall = before.elapsed().as_secs_f64();
                 timing.likelihood_wall_s += wall;
                 seconds_per_row = wall / (to - from) as f64;
                 match part {
                     Ok(part) => {
-                        timing.likelihood_s += part.likelihood_s;
+                        timing.likelihood_s += part.likelihood_cpu_s;
                         *n_non_finite += part.n_non_finite;
                         evaluated.append(part);
                     }
@@ -192,7 +194,8 @@ impl<'a> Run<'a> {
         let new = progress.status.n_like - watch.n_like_before;
         progress.calls_per_s = new as f64 / progress.elapsed.as_secs_f64().max(1e-9);
         watch.last = Some(Instant::now());
-        let stop = self.observers.iter_mut().fold(false, |stop, o| o.progress(&progress) == ControlFlow::Break(()) || stop);
+        let stop =
+            self.observers.iter_mut().fold(false, |stop, o| o.progress(&progress) == ControlFlow::Break(()) || stop);
         stop.then_some(StopReason::Observer)
     }
 

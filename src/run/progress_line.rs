@@ -21,7 +21,9 @@ impl ProgressLine {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
             // A fixed template: it cannot fail to parse.
-            bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.set_style(
+                ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            );
             bar
         });
         Self { bar, interval: Duration::from_secs(10), last: None }
@@ -47,7 +49,8 @@ impl Observer for ProgressLine {
             bar.set_message(line);
             bar.tick();
         } else {
-            let due = self.last.is_none_or(|(at, phase)| at.elapsed() >= self.interval || phase != progress.status.phase);
+            let due =
+                self.last.is_none_or(|(at, phase)| at.elapsed() >= self.interval || phase != progress.status.phase);
             if due {
                 self.last = Some((Instant::now(), progress.status.phase));
                 eprintln!("{line}");

@@ -84,7 +84,18 @@ impl<S: Sampler> RunResult<S> {
         let evidence = sampler.evidence();
         let status = sampler.status();
         let prior = serde_json::to_value(prior.describe()).unwrap_or_default();
-        Self { sampler, names, theta, prior, backends: backends.clone(), stopped, timing, n_non_finite, evidence, status }
+        Self {
+            sampler,
+            names,
+            theta,
+            prior,
+            backends: backends.clone(),
+            stopped,
+            timing,
+            n_non_finite,
+            evidence,
+            status,
+        }
     }
 
     /// Evidence, its error, effective sample size.
@@ -92,7 +103,7 @@ impl<S: Sampler> RunResult<S> {
         &self.evidence
     }
 
-    /// Weighted posterior samples: parameters in the order of the prior, then derived values.
+    /// Weighted posterior samples: parameters in the order of the prior, then derived values. No rows when nothing has weight.
     pub fn posterior(&self) -> Posterior {
         let log_weight = self.sampler.log_weights();
         let samples = self.sampler.samples();
@@ -105,6 +116,7 @@ impl<S: Sampler> RunResult<S> {
         }
         let pick = |values: &[f64]| keep.iter().map(|&k| values[k]).collect::<Vec<f64>>();
         Posterior::new(self.names.clone(), rows, pick(&log_weight), pick(samples.log_l()))
+            .unwrap_or_else(|_| Posterior::empty(self.names.clone()))
     }
 
     /// Every evaluated point.
@@ -142,7 +154,9 @@ impl<S: Sampler> RunResult<S> {
         let mut warnings = Vec::new();
         match self.stopped {
             StopReason::Converged => {}
-            StopReason::CallLimit => warnings.push("the run ended at n_like_max before its targets were reached".into()),
+            StopReason::CallLimit => {
+                warnings.push("the run ended at n_like_max before its targets were reached".into())
+            }
             StopReason::Timeout => warnings.push("the run ended at its timeout before its targets were reached".into()),
             StopReason::Observer => warnings.push("an observer ended the run before its targets were reached".into()),
             StopReason::Error => warnings.push("an error ended the run before its targets were reached".into()),
@@ -185,7 +199,8 @@ impl<S: Sampler> RunResult<S> {
     /// [`SaveError`] names the path that cannot be written; files that were there before stay whole.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), SaveError> {
         let folder = folder.as_ref();
-        let failed = |path: &Path, reason: &dyn fmt::Display| SaveError { path: path.into(), reason: reason.to_string() };
+        let failed =
+            |path: &Path, reason: &dyn fmt::Display| SaveError { path: path.into(), reason: reason.to_string() };
         fs::create_dir_all(folder).map_err(|e| failed(folder, &e))?;
         let json = serde_json::to_string_pretty(&self.to_json()).map_err(|e| failed(folder, &e))?;
         let csv = self.samples_csv().map_err(|e| failed(folder, &e))?;
@@ -203,7 +218,9 @@ impl<S: Sampler> RunResult<S> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let header = posterior.names().iter().map(String::as_str).chain(["weight", "log_l"]);
         writer.write_record(header)?;
-        for ((row, weight), log_l) in posterior.rows().rows().into_iter().zip(posterior.weights()).zip(posterior.log_l()) {
+        for ((row, weight), log_l) in
+            posterior.rows().rows().into_iter().zip(posterior.weights()).zip(posterior.log_l())
+        {
             writer.write_record(row.iter().chain([&weight, log_l]).map(f64::to_string))?;
         }
         writer.into_inner().map_err(|e| e.into_error().into())

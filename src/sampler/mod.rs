@@ -91,7 +91,9 @@ pub enum SamplerError {
         problem: String,
     },
     /// The sampler was asked to go on with another problem or other bounds.
-    #[error("this sampler has already sampled with {what} {was}, it cannot go on with {now}; start a new sampler, or restore {what}")]
+    #[error(
+        "this sampler has already sampled with {what} {was}, it cannot go on with {now}; start a new sampler, or restore {what}"
+    )]
     Changed {
         /// What changed.
         what: &'static str,

@@ -85,7 +85,8 @@ impl State {
                 e.queue.extend(self.shells.draw_newest(n - n_rows, tag, pool));
                 n_empty += 1;
                 if n_empty == N_EMPTY_MAX && e.queue.is_empty() {
-                    self.warnings.push("the newest bound could not be drawn from any more; exploration ended there".into());
+                    self.warnings
+                        .push("the newest bound could not be drawn from any more; exploration ended there".into());
                     e.finished = true;
                 }
                 continue;
@@ -225,7 +226,9 @@ impl State {
     /// Ends the exploration: shells without points go, bounds and counts of the exploration stay as they are from here on.
     pub(super) fn freeze(&mut self, pool: &CpuPool) {
         let mut n = vec![0usize; self.shells.len()];
-        for (&shell, _) in self.samples.shells().iter().zip(self.samples.phase()).filter(|(_, p)| **p == Phase::Exploration) {
+        for (&shell, _) in
+            self.samples.shells().iter().zip(self.samples.phase()).filter(|(_, p)| **p == Phase::Exploration)
+        {
             if shell != NO_SHELL {
                 n[shell as usize] += 1;
             }

@@ -184,7 +184,12 @@ impl NeuralBoundSampler {
             ),
         )?;
         check(o.n_update != Some(0), "n_update", "0".into(), "must be at least 1; leave it out for n_live")?;
-        check(o.n_like_new_bound != Some(0), "n_like_new_bound", "0".into(), "must be at least 1; leave it out for 10 n_live")?;
+        check(
+            o.n_like_new_bound != Some(0),
+            "n_like_new_bound",
+            "0".into(),
+            "must be at least 1; leave it out for 10 n_live",
+        )?;
         check(o.n_batch > 0, "n_batch", o.n_batch.to_string(), "must be at least 1")?;
         check(
             o.enlarge_per_dim.is_finite() && o.enlarge_per_dim >= 1.0,
@@ -204,7 +209,12 @@ impl NeuralBoundSampler {
             o.targets.f_live.to_string(),
             "must lie between 0 and 1; 0.01 is the default",
         )?;
-        check(o.targets.n_shell > 1, "n_shell", o.targets.n_shell.to_string(), "must be at least 2, or a shell's scatter is unknown")?;
+        check(
+            o.targets.n_shell > 1,
+            "n_shell",
+            o.targets.n_shell.to_string(),
+            "must be at least 2, or a shell's scatter is unknown",
+        )?;
         check(
             positive(o.targets.n_eff),
             "n_eff",
@@ -287,7 +297,12 @@ impl State {
             self.samples.shells().to_vec()
         } else {
             let phase = self.samples.phase();
-            self.samples.shells().iter().zip(phase).map(|(&s, p)| if *p == Phase::Sampling { s } else { NO_SHELL }).collect()
+            self.samples
+                .shells()
+                .iter()
+                .zip(phase)
+                .map(|(&s, p)| if *p == Phase::Sampling { s } else { NO_SHELL })
+                .collect()
         };
         (volumes, shell)
     }
@@ -301,7 +316,9 @@ impl State {
         matches!(self.stage, Stage::Sampling(_)) && {
             let mut seen = vec![false; self.shells.len()];
             let points = self.samples.shells().iter().zip(self.samples.phase());
-            points.filter(|(s, p)| **s != NO_SHELL && **p == Phase::Sampling).for_each(|(s, _)| seen[*s as usize] = true);
+            points
+                .filter(|(s, p)| **s != NO_SHELL && **p == Phase::Sampling)
+                .for_each(|(s, _)| seen[*s as usize] = true);
             seen.iter().all(|s| *s)
         }
     }
@@ -339,7 +356,7 @@ impl Sampler for NeuralBoundSampler {
         if let Stage::Exploration(_) = state.stage
             && !state.explore(pool, max_points)?
         {
-            state.freeze();
+            state.freeze(pool);
         }
         if let Stage::Sampling(_) = state.stage {
             state.sample(pool, max_points);

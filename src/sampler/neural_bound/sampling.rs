@@ -94,7 +94,8 @@ impl State {
         let need: Vec<f64> = self.shell_need(&known);
         let total: f64 = need.iter().sum();
         let share_sum: f64 = known.shells.iter().map(|s| share(s.log_z, known.log_z)).sum();
-        let plan: Vec<f64> = need.iter().map(|n| targets.n_eff * n * total / (share_sum * share_sum).max(1e-300)).collect();
+        let plan: Vec<f64> =
+            need.iter().map(|n| targets.n_eff * n * total / (share_sum * share_sum).max(1e-300)).collect();
 
         let floor: Vec<usize> = fresh.shells.iter().map(|s| targets.n_shell.saturating_sub(s.n_points)).collect();
         let below_floor = floor.iter().any(|f| *f > 0);

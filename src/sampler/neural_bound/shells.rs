@@ -97,12 +97,14 @@ impl Candidate {
     /// Which rows `[n, n_dim]` it contains.
     pub(super) fn contains(&self, rows: &[f64], n_dim: usize, pool: &CpuPool) -> Vec<bool> {
         let n = rows.len() / n_dim;
-        let chunks = pool.map_chunks(n, CHUNK as usize, |r| self.shell.bound.contains(&rows[r.start * n_dim..r.end * n_dim], n_dim));
+        let chunks = pool
+            .map_chunks(n, CHUNK as usize, |r| self.shell.bound.contains(&rows[r.start * n_dim..r.end * n_dim], n_dim));
         chunks.concat()
     }
 }
 
 /// A row drawn from the newest bound, and the shell it would have been in before that bound came.
+#[derive(Debug)]
 pub(super) struct Tagged {
     pub(super) u: Vec<f64>,
     pub(super) old_shell: Option<u32>,
@@ -186,7 +188,8 @@ impl Shells {
             if tag {
                 for (index, shell) in older.iter().enumerate().rev() {
                     let open: Vec<usize> = (0..old.len()).filter(|&k| old[k].is_none()).collect();
-                    let rows: Vec<f64> = open.iter().flat_map(|&k| &drawn.rows[k * n_dim..(k + 1) * n_dim]).copied().collect();
+                    let rows: Vec<f64> =
+                        open.iter().flat_map(|&k| &drawn.rows[k * n_dim..(k + 1) * n_dim]).copied().collect();
                     let inside = shell.bound.contains(&rows, n_dim);
                     open.iter().zip(inside).filter(|(_, i)| *i).for_each(|(&k, _)| old[k] = Some(index as u32));
                     if old.iter().all(Option::is_some) {
@@ -199,7 +202,9 @@ impl Shells {
         let mut rows = Vec::new();
         for (drawn, old) in chunks {
             count(&mut newest.exploration, &drawn);
-            rows.extend(drawn.rows.chunks_exact(n_dim).zip(old).map(|(u, old_shell)| Tagged { u: u.to_vec(), old_shell }));
+            rows.extend(
+                drawn.rows.chunks_exact(n_dim).zip(old).map(|(u, old_shell)| Tagged { u: u.to_vec(), old_shell }),
+            );
         }
         rows
     }
@@ -220,7 +225,8 @@ impl Shells {
         let mut kept = keep.iter();
         self.shells.retain(|_| kept.next().copied().unwrap_or(true));
         let index = |k: usize| keep[..k].iter().filter(|k| **k).count();
-        let grown: Vec<_> = (1..keep.len()).filter(|&k| keep[k - 1] && !keep[k]).map(|k| (index(k) - 1, N_RECOUNT)).collect();
+        let grown: Vec<_> =
+            (1..keep.len()).filter(|&k| keep[k - 1] && !keep[k]).map(|k| (index(k) - 1, N_RECOUNT)).collect();
         for (drawn, (shell, _)) in self.draw(&grown, pool).into_iter().zip(&grown) {
             self.shells[*shell].recounted = Some(drawn.volume.shell);
         }
