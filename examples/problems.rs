@@ -1,0 +1,279 @@
+//! Runs a problem of known log Z, once or for many seeds, and says how the answer compares with the truth.
+
+mod common;
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, ValueEnum};
+use livepoint::diagnostics::Calibration;
+use livepoint::testing::{Problem, RV7_HELP, all, problem, rv7};
+use livepoint::{NeuralBoundSampler, ProgressLine, Run, StopReason};
+use serde::Serialize;
+
+/// Names the data file of problem rv7 when `--data` does not.
+const RV7_VARIABLE: &str = "LIVEPOINT_RV7_DATA";
+
+/// Run a problem of known log Z, once or for many seeds
+#[derive(Parser)]
+struct Args {
+    #[command(flatten)]
+    common: common::CommonArgs,
+    /// Problem to run; --list shows them
+    #[arg(long, value_name = "NAME", required_unless_present = "list")]
+    problem: Option<String>,
+    /// List the problems and leave
+    #[arg(long)]
+    list: bool,
+    /// Sampler
+    #[arg(long, value_enum, default_value_t = Sampler::NeuralBound)]
+    sampler: Sampler,
+    /// One line of JSON for each run on standard output, and nothing else there
+    #[arg(long)]
+    json: bool,
+    /// Repeat with every seed from A to B, both included, and judge the errors of log Z
+    #[arg(long, value_name = "A..B", value_parser = parse_seeds, conflicts_with = "seed")]
+    seeds: Option<RangeInclusive<u64>>,
+    /// Data file of problem rv7 [default: the file that LIVEPOINT_RV7_DATA names]
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// Whether the points of the exploration are left out of evidence and posterior [default: the sampler's]
+    #[arg(long, value_name = "BOOL")]
+    discard_exploration: Option<bool>,
+    /// Networks in an ensemble [default: the sampler's]
+    #[arg(long, value_name = "N")]
+    n_networks: Option<usize>,
+    /// Rows in a proposal [default: the sampler's]
+    #[arg(long, value_name = "N")]
+    n_batch: Option<usize>,
+    /// Stop after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    timeout: Option<Duration>,
+    /// Stop after so many likelihood calls
+    #[arg(long, value_name = "N")]
+    n_like_max: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Sampler {
+    NeuralBound,
+}
+
+/// One run: what `--json` prints.
+#[derive(Serialize)]
+struct Record {
+    problem: &'static str,
+    sampler: Sampler,
+    likelihood_backend: String,
+    sampler_backend: String,
+    /// Of the likelihood's pool.
+    threads: usize,
+    seed: u64,
+    n_dim: usize,
+    /// Rows evaluated in the whole run.
+    n_like: usize,
+    n_like_exploration: usize,
+    n_eff: f64,
+    ess_kish: f64,
+    log_z: f64,
+    log_z_error: f64,
+    log_z_truth: Option<f64>,
+    log_z_truth_error: f64,
+    max_weight_share: f64,
+    /// Wall time of the whole run.
+    wall_s: f64,
+    /// User and system time of the process during the run, all threads.
+    cpu_s: f64,
+    /// CPU time in the likelihood, summed over threads.
+    likelihood_s: f64,
+    /// CPU time in the training of networks, summed over threads.
+    train_s: f64,
+    /// Largest resident set of the process so far.
+    peak_rss_mib: f64,
+    /// Whether the targets were reached, or what ended the run before.
+    stopped: StopReason,
+    /// What the run itself says against trusting it.
+    warnings: Vec<String>,
+}
+
+/// What `--seeds` ends with.
+#[derive(Serialize)]
+struct Summary<'a> {
+    summary: bool,
+    problem: &'static str,
+    calibration: &'a Calibration,
+}
+
+fn main() -> Result<(), common::Failure> {
+    let args = Args::parse();
+    if args.list {
+        list();
+        return Ok(());
+    }
+    let problem = find(args.problem.as_deref().unwrap_or_default(), args.data.as_deref());
+    let args = Args { common: args.common.prepared(), ..args };
+
+    let Some(seeds) = args.seeds.clone() else {
+        run(&args, &problem, args.common.seed, "")?;
+        return Ok(());
+    };
+    let mut records = Vec::new();
+    for seed in seeds {
+        records.push(run(&args, &problem, seed, &format!("seed{seed}"))?);
+    }
+    let log_z: Vec<f64> = records.iter().map(|record| record.log_z).collect();
+    let errors: Vec<f64> = records.iter().map(|record| record.log_z_error).collect();
+    let Some(truth) = problem.log_z_truth else { return Ok(()) };
+    let calibration = Calibration::from_runs(&log_z, &errors, truth)?;
+    if args.json {
+        println!(
+            "{}",
+            serde_json::to_string(&Summary { summary: true, problem: problem.name, calibration: &calibration })?
+        );
+    } else {
+        println!("{}\n{calibration}", Calibration::header());
+    }
+    Ok(())
+}
+
+/// One run, printed as soon as it is done. The result's files go to the folder `folder` of `--out`.
+fn run(args: &Args, problem: &Problem, seed: u64, folder: &str) -> Result<Record, common::Failure> {
+    let backends = args.common.backends();
+    let (prior, likelihood) = (problem.prior(), problem.likelihood());
+    let mut run = Run::new(&prior, &likelihood).backends(backends.clone()).observer(ProgressLine::new());
+    if let Some(timeout) = args.timeout {
+        run = run.timeout(timeout);
+    }
+    if let Some(n_like_max) = args.n_like_max {
+        run = run.n_like_max(n_like_max);
+    }
+
+    let (wall, cpu) = (Instant::now(), usage().cpu_s);
+    let result = run.sample(sampler(args).seed(seed))?;
+    let (wall_s, usage) = (wall.elapsed().as_secs_f64(), usage());
+
+    let evidence = result.evidence();
+    let record = Record {
+        problem: problem.name,
+        sampler: args.sampler,
+        likelihood_backend: backends.likelihood.to_string(),
+        sampler_backend: backends.sampler.to_string(),
+        threads: threads(&backends.likelihood),
+        seed,
+        n_dim: problem.n_dim,
+        n_like: result.n_like(),
+        n_like_exploration: result.n_like_exploration(),
+        n_eff: evidence.n_eff,
+        ess_kish: result.posterior().ess_kish(),
+        log_z: evidence.log_z,
+        log_z_error: evidence.log_z_error,
+        log_z_truth: problem.log_z_truth,
+        log_z_truth_error: problem.log_z_truth_error,
+        max_weight_share: evidence.max_weight_share,
+        wall_s,
+        cpu_s: usage.cpu_s - cpu,
+        likelihood_s: result.timing().likelihood_s,
+        train_s: result.timing().train_s,
+        peak_rss_mib: usage.peak_rss_mib,
+        stopped: result.stopped(),
+        warnings: result.warnings(),
+    };
+    if args.json {
+        println!("{}", serde_json::to_string(&record)?);
+        args.common.save(&result, folder)?;
+    } else {
+        println!("{}, seed {seed}", problem.name);
+        args.common.report(&result, folder)?;
+        if let Some(truth) = problem.log_z_truth {
+            println!("log Z - truth: {:+.3e}, reported error {:.3e}", record.log_z - truth, record.log_z_error);
+        }
+    }
+    Ok(record)
+}
+
+fn sampler(args: &Args) -> NeuralBoundSampler {
+    let mut sampler = match args.sampler {
+        Sampler::NeuralBound => args.common.sampler(),
+    };
+    if let Some(discard) = args.discard_exploration {
+        sampler = sampler.discard_exploration(discard);
+    }
+    if let Some(n) = args.n_networks {
+        sampler = sampler.n_networks(n);
+    }
+    if let Some(n) = args.n_batch {
+        sampler = sampler.n_batch(n);
+    }
+    sampler
+}
+
+/// The problem of that name. Ends the program when there is none, or when its data are not there.
+fn find(name: &str, data: Option<&std::path::Path>) -> Problem {
+    if name == "rv7" {
+        let Some(path) = data.map(PathBuf::from).or_else(|| std::env::var_os(RV7_VARIABLE).map(PathBuf::from)) else {
+            common::usage_error(&format!(
+                "problem rv7 needs a data file: name it by --data or {RV7_VARIABLE}; {RV7_HELP}"
+            ))
+        };
+        return rv7(path).unwrap_or_else(|error| common::usage_error(&error.to_string()));
+    }
+    problem(name).unwrap_or_else(|| {
+        let names: Vec<&str> = all().iter().map(|problem| problem.name).chain(["rv7"]).collect();
+        common::usage_error(&format!("there is no problem `{name}`; there are {}", names.join(", ")))
+    })
+}
+
+fn list() {
+    println!("{:<14} {:>5} {:>18}  description", "problem", "n_dim", "log Z");
+    for problem in all() {
+        let log_z = problem.log_z_truth.map_or("unknown".to_owned(), |log_z| format!("{log_z:.9}"));
+        println!("{:<14} {:>5} {log_z:>18}  {}", problem.name, problem.n_dim, problem.description);
+    }
+    println!("{:<14} {:>5} {:>18}  needs a data file by --data or {RV7_VARIABLE}: {RV7_HELP}", "rv7", 7, "-748.4165");
+}
+
+fn threads(backend: &livepoint::Backend) -> usize {
+    match backend {
+        livepoint::Backend::Cpu { threads: 0 } => std::thread::available_parallelism().map_or(1, usize::from),
+        livepoint::Backend::Cpu { threads } => *threads,
+    }
+}
+
+fn parse_seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
+    let (first, last) = text.split_once("..").ok_or("expected A..B, as in 1..20")?;
+    let number =
+        |text: &str| text.parse::<u64>().map_err(|_| format!("`{text}` is not a seed; expected A..B, as in 1..20"));
+    let (first, last) = (number(first)?, number(last.trim_start_matches('='))?);
+    // A scatter needs two runs.
+    if last > first {
+        Ok(first..=last)
+    } else {
+        Err(format!("expected at least two seeds, but {first}..{last} is not"))
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// What the operating system says about this process.
+struct Usage {
+    cpu_s: f64,
+    peak_rss_mib: f64,
+}
+
+fn usage() -> Usage {
+    // SAFETY: rusage is plain numbers, for which zero bytes are a value, and getrusage writes to nothing else.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
+        usage
+    };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + 1e-6 * time.tv_usec as f64;
+    // Linux counts in KiB, macOS in bytes.
+    let unit = if cfg!(target_os = "macos") { 1.0 / 1024.0 } else { 1.0 } / 1024.0;
+    Usage { cpu_s: seconds(usage.ru_utime) + seconds(usage.ru_stime), peak_rss_mib: usage.ru_maxrss as f64 * unit }
+}

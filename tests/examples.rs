@@ -1,0 +1,238 @@
+//! Runs every example as a program, with small settings, and reads what it prints.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+// `cargo test` builds the examples but runs no tests inside them; included here, their tests run with all others.
+#[allow(dead_code)]
+#[path = "../examples/common/mod.rs"]
+mod common;
+#[cfg(feature = "testing")]
+#[allow(dead_code)]
+#[path = "../examples/rv_51peg/model.rs"]
+mod rv_51peg_model;
+
+/// Largest |log Z - truth| in reported errors. The seeds are fixed, so this can only fail when the code changes; an honest
+/// error is exceeded so far once in two million.
+const MAX_PULL: f64 = 5.0;
+
+/// Settings that take a second or so.
+const SMALL: [&str; 8] = ["--n-live", "400", "--n-eff", "500", "--threads", "2", "--seed", "1"];
+
+/// The example's program: examples lie beside the folder of the test programs.
+fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
+    let path = profile.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    assert!(path.exists(), "{} is not there; run `cargo test`, or `cargo build --examples` first", path.display());
+    path
+}
+
+fn run(name: &str, args: &[&str]) -> Output {
+    Command::new(program(name)).args(args).env_remove("LIVEPOINT_RV7_DATA").output().unwrap()
+}
+
+/// Standard output of a run that must succeed.
+fn stdout(name: &str, args: &[&str]) -> String {
+    let output = run(name, args);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} {args:?} ended with {}: {errors}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Standard error of a run that the command line must stop, with exit status 2 and nothing on standard output.
+fn refusal(name: &str, args: &[&str]) -> String {
+    let output = run(name, args);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{name} {args:?}: {errors}");
+    assert!(output.stdout.is_empty(), "{name} {args:?} prints {:?}", String::from_utf8_lossy(&output.stdout));
+    assert!(!errors.contains("panicked"), "{errors}");
+    errors
+}
+
+/// The first two numbers after `label`: a value and its error.
+fn value_and_error(text: &str, label: &str) -> (f64, f64) {
+    let start = text.find(label).unwrap_or_else(|| panic!("no `{label}` in:\n{text}")) + label.len();
+    let mut numbers = text[start..]
+        .split(|c: char| c.is_whitespace() || c == ',' || c == ';' || c == '±')
+        .filter_map(|word| word.parse::<f64>().ok());
+    let mut next = || numbers.next().unwrap_or_else(|| panic!("no two numbers after `{label}` in:\n{text}"));
+    (next(), next())
+}
+
+fn assert_close(what: &str, log_z: f64, error: f64, truth: f64) {
+    assert!(error > 0.0 && error < 1.0, "{what}: reported error {error}");
+    let pull = (log_z - truth) / error;
+    assert!(pull.abs() < MAX_PULL, "{what}: log Z {log_z} +- {error}, truth {truth}: {pull:.1} errors");
+}
+
+#[test]
+fn hello_gaussian_finds_log_z() {
+    let (log_z, error) = value_and_error(&stdout("hello_gaussian", &SMALL), "log Z");
+    assert_close("hello_gaussian", log_z, error, 0.0);
+}
+
+#[test]
+fn eight_schools_finds_log_z() {
+    let text = stdout("eight_schools", &SMALL);
+    let summary = text.lines().last().unwrap();
+    let (log_z, error) = value_and_error(summary, "log Z");
+    assert_close("eight_schools", log_z, error, -31.3113);
+    assert!(summary.contains("by quadrature -31.3113"), "{summary}");
+    assert!(text.contains("theta8"), "derived values are missing:\n{text}");
+}
+
+#[cfg(feature = "testing")]
+mod with_testing {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn json_lines(args: &[&str]) -> Vec<Value> {
+        let text = stdout("problems", &[&SMALL[..6], &["--json"], args].concat());
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    }
+
+    #[test]
+    fn rv_51peg_finds_the_planet() {
+        let out = tempfile::tempdir().unwrap();
+        let folder = out.path().to_str().unwrap();
+        // The full range of periods needs far more live points than a test should use.
+        let text = stdout(
+            "rv_51peg",
+            &[&SMALL[..], &["--period-min", "4.2", "--period-max", "4.26", "--out", folder]].concat(),
+        );
+        let (log_bayes, error) = value_and_error(&text, "ln Bayes factor:");
+        assert!(log_bayes > 100.0 && error < 1.0, "ln Bayes factor {log_bayes} +- {error}");
+        let (period, _) = value_and_error(&text, "period");
+        assert!((period - 4.2308).abs() < 2e-3, "period {period}:\n{text}");
+        assert!(text.contains("minimum_mass"), "{text}");
+        for model in ["no_planet", "one_planet"] {
+            assert!(out.path().join(model).read_dir().unwrap().next().is_some(), "no files of {model}");
+        }
+    }
+
+    #[test]
+    fn a_record_has_every_key_and_a_good_answer() {
+        const NUMBERS: [&str; 17] = [
+            "threads",
+            "seed",
+            "n_dim",
+            "n_like",
+            "n_like_exploration",
+            "n_eff",
+            "ess_kish",
+            "log_z",
+            "log_z_error",
+            "log_z_truth",
+            "log_z_truth_error",
+            "max_weight_share",
+            "wall_s",
+            "cpu_s",
+            "likelihood_s",
+            "train_s",
+            "peak_rss_mib",
+        ];
+        let out = tempfile::tempdir().unwrap();
+        let folder = out.path().to_str().unwrap();
+        let records =
+            json_lines(&["--problem", "gauss3", "--seed", "3", "--likelihood-backend", "cpu:1", "--out", folder]);
+        let [record] = &records[..] else { panic!("{} lines", records.len()) };
+        let number = |key: &str| record[key].as_f64().unwrap_or_else(|| panic!("{key} is not a number in {record}"));
+        for key in NUMBERS {
+            assert!(number(key).is_finite(), "{key}");
+        }
+        for (key, text) in [
+            ("problem", "gauss3"),
+            ("sampler", "neural-bound"),
+            ("likelihood_backend", "cpu:1"),
+            ("sampler_backend", "cpu:2"),
+        ] {
+            assert_eq!(record[key], text);
+        }
+        assert_eq!((number("seed"), number("n_dim"), number("threads")), (3.0, 3.0, 1.0));
+        assert_close("gauss3", number("log_z"), number("log_z_error"), number("log_z_truth"));
+        assert!(number("n_eff") >= 500.0 && number("n_like") > number("n_like_exploration"), "{record}");
+        assert_eq!(record["stopped"], "converged");
+        assert!(record["warnings"].is_array(), "{record}");
+        assert!(number("cpu_s") > 0.0 && number("peak_rss_mib") > 1.0, "{record}");
+        assert!(number("max_weight_share") > 0.0 && number("max_weight_share") < 0.1, "{record}");
+        assert!(out.path().read_dir().unwrap().next().is_some(), "--out is empty");
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_answer_for_any_threads() {
+        let log_z =
+            |threads: &str| json_lines(&["--problem", "corners", "--backend", threads])[0]["log_z"].as_f64().unwrap();
+        assert_eq!(log_z("cpu:1").to_bits(), log_z("cpu:3").to_bits());
+    }
+
+    #[test]
+    fn seeds_end_with_a_calibration() {
+        let lines = json_lines(&["--problem", "gauss1", "--seeds", "1..4"]);
+        assert_eq!(lines.len(), 5);
+        let seeds: Vec<u64> = lines[..4].iter().map(|line| line["seed"].as_u64().unwrap()).collect();
+        assert_eq!(seeds, [1, 2, 3, 4]);
+        let calibration = &lines[4]["calibration"];
+        assert_eq!(calibration["n_runs"], 4);
+        for key in ["mean_bias", "mean_bias_error", "median_error"] {
+            assert!(calibration[key].as_f64().is_some(), "{key} in {calibration}");
+        }
+        for key in ["mean", "p_mean", "variance", "p_variance"] {
+            assert!(calibration["pulls"][key].as_f64().is_some(), "pulls.{key} in {calibration}");
+        }
+    }
+
+    #[test]
+    fn a_readable_run_names_the_truth() {
+        let text = stdout("problems", &[&SMALL[..], &["--problem", "plateau"]].concat());
+        let (_, error) = value_and_error(&text, "log Z - truth:");
+        assert!(error.is_finite(), "{text}");
+    }
+
+    #[test]
+    fn the_list_names_every_problem() {
+        let text = stdout("problems", &["--list"]);
+        for problem in livepoint::testing::all() {
+            assert!(text.lines().any(|line| line.starts_with(problem.name)), "{} is missing", problem.name);
+        }
+        assert!(text.contains("rv7"));
+    }
+
+    #[test]
+    fn problems_refuses_what_it_cannot_run() {
+        for (args, reason) in [
+            (&["--problem", "no-such"][..], "there is no problem `no-such`"),
+            (&["--problem", "rv7"], "pip install radvel"),
+            (&["--problem", "rv7", "--data", "no/such/file"], "no/such/file"),
+            (&["--problem", "gauss3", "--seeds", "5"], "expected A..B"),
+            (&["--problem", "gauss3", "--seeds", "5..5"], "at least two seeds"),
+            (&["--problem", "gauss3", "--seed", "1", "--seeds", "1..2"], "cannot be used with"),
+            (&["--problem", "gauss3", "--sampler", "magic"], "neural-bound"),
+            (&[], "--problem"),
+        ] {
+            let message = refusal("problems", args);
+            assert!(message.contains(reason), "{args:?}: {message}");
+        }
+        let message = refusal("rv_51peg", &["--period-min", "5", "--period-max", "4"]);
+        assert!(message.contains("not a range"), "{message}");
+    }
+}
+
+#[test]
+fn a_gpu_is_refused_with_a_way_out() {
+    for option in ["--backend", "--likelihood-backend", "--sampler-backend"] {
+        for value in ["gpu", "auto"] {
+            let message = refusal("hello_gaussian", &[option, value]);
+            assert!(message.contains("this build of livepoint has no GPU backend; use cpu or cpu:N"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_refused_before_the_run() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let folder = file.path().join("below-a-file");
+    let message = refusal("hello_gaussian", &["--out", folder.to_str().unwrap()]);
+    assert!(message.contains("cannot make the folder") && message.contains("below-a-file"), "{message}");
+}
