@@ -23,6 +23,7 @@ pub struct Ensemble {
     /// Multiplies coordinates, in training and prediction alike.
     scale: f32,
     cpu_seconds: f64,
+    #[cfg(test)]
     n_epochs: usize,
 }
 
@@ -82,12 +83,20 @@ impl Ensemble {
         });
 
         let cpu_seconds = trained.iter().map(|(_, _, seconds)| seconds).sum();
+        #[cfg(test)]
         let n_epochs = trained.iter().map(|(_, epochs, _)| epochs).sum();
         let networks: Vec<Network> = trained.into_iter().map(|(network, _, _)| network).collect();
         if let Some(network) = networks.iter().position(|network| !network.is_finite()) {
             return Err(NetworkError::Diverged { network, learning_rate_init: options.learning_rate_init });
         }
-        Ok(Self { networks, n_dim, scale, cpu_seconds, n_epochs })
+        Ok(Self {
+            networks,
+            n_dim,
+            scale,
+            cpu_seconds,
+            #[cfg(test)]
+            n_epochs,
+        })
     }
 
     /// Writes the mean prediction for the rows of `x` `[n_points, n_dim]` to `out` `[n_points]`; of unequal lengths the shorter counts.
@@ -124,7 +133,8 @@ impl Ensemble {
     }
 
     /// Epochs of all networks together.
-    pub fn n_epochs(&self) -> usize {
+    #[cfg(test)]
+    fn n_epochs(&self) -> usize {
         self.n_epochs
     }
 }

@@ -173,7 +173,7 @@ impl Network {
             // As in scikit-learn: an epoch that does not better the best loss by `tol` counts as stalled.
             stalled = if loss > best - options.tol { stalled + 1 } else { 0 };
             best = best.min(loss);
-            if stalled > options.n_iter_no_change {
+            if options.learning_rate == Schedule::Constant && stalled > options.n_iter_no_change {
                 return epoch + 1;
             }
         }
@@ -279,65 +279,6 @@ mod tests {
             }
             assert!(first.iter().chain(second.iter()).all(|value| *value == 0.0 || value.is_normal()));
             assert!(weights.iter().all(|value| value.is_finite()));
-        }
-    }
-}
-#[cfg(test)]
-mod timing {
-    use super::*;
-    #[test]
-    #[ignore]
-    fn timing() {
-        for isa in Isa::available() {
-            for batch in [64usize, 128, 208] {
-                let network = Network::new(3, &[100, 50, 20], Stream::new(1), isa);
-                let mut space = Workspace::new(&network, batch);
-                let mut weights = network.weights.clone();
-                let mut g = Aligned::zeros(weights.len());
-                let (mut m, mut v) = (g.clone(), g.clone());
-                let n = 3000;
-                let mut t = [0.0; 4];
-                for _ in 0..5 {
-                    let c = std::time::Instant::now();
-                    for _ in 0..n {
-                        network.forward(&mut space, batch);
-                    }
-                    t[0] = c.elapsed().as_secs_f64() / n as f64 * 1e6;
-                    let c = std::time::Instant::now();
-                    for _ in 0..n {
-                        for (l, &y) in network.layers.iter().enumerate() {
-                            let (a, b) = space.layers.split_at_mut(l + 1);
-                            kernel::weight_gradient(isa, &mut g, y, &b[0], &a[l], batch, &mut space.turned);
-                        }
-                    }
-                    t[1] = c.elapsed().as_secs_f64() / n as f64 * 1e6;
-                    let c = std::time::Instant::now();
-                    for _ in 0..n {
-                        for (l, &y) in network.layers.iter().enumerate().rev() {
-                            if l == 0 {
-                                continue;
-                            }
-                            let (a, b) = space.layers.split_at_mut(l + 1);
-                            kernel::backward(isa, &network.weights, y, &b[0], &mut a[l], batch);
-                        }
-                    }
-                    t[2] = c.elapsed().as_secs_f64() / n as f64 * 1e6;
-                    let s = AdamStep { rate: 1e-9, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8 };
-                    let c = std::time::Instant::now();
-                    for _ in 0..n {
-                        kernel::adam_step(isa, s, &mut weights, &mut m, &mut v, &g);
-                    }
-                    t[3] = c.elapsed().as_secs_f64() / n as f64 * 1e6;
-                }
-                println!(
-                    "{isa:?} {batch}: forward {:.1} gradient {:.1} backward {:.1} adam {:.1} us; forward {:.0} GFLOP/s",
-                    t[0],
-                    t[1],
-                    t[2],
-                    t[3],
-                    2.0 * 6320.0 * batch as f64 / t[0] / 1e3
-                );
-            }
         }
     }
 }

@@ -15,6 +15,7 @@ pub use rv7::{RV7_HELP, Rv7Error, rv7};
 pub mod internals {
     pub use crate::bound::{Ellipsoid, Union, UnionOptions};
     pub use crate::math::log_sum_exp;
+    pub use crate::backend::CpuPool;
     pub use crate::nn::Ensemble;
     pub use crate::rng::Stream;
 }

@@ -1,0 +1,48 @@
+//! Time of the networks: training per network, prediction of an ensemble.
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use livepoint::NetworkOptions;
+use livepoint::testing::internals::{CpuPool, Ensemble, Stream};
+
+const N_TRAIN: usize = 4000;
+const N_PREDICT: usize = 100_000;
+
+/// Points in the cube around the ball and a smooth target: the time does not depend on either.
+fn points(n: usize, n_dim: usize) -> (Vec<f32>, Vec<f32>) {
+    let mut draw = Stream::new(1).at(0);
+    let x: Vec<f32> = (0..n * n_dim).map(|_| (2.0 * draw.uniform() - 1.0) as f32).collect();
+    let y = x.chunks(n_dim).map(|row| row.iter().map(|v| v * v).sum()).collect();
+    (x, y)
+}
+
+fn networks(c: &mut Criterion) {
+    let Ok(pool) = CpuPool::new(1, "bench") else { return };
+    let recipes = [("default", NetworkOptions::default()), ("nautilus", NetworkOptions::nautilus())];
+    for n_dim in [3, 10] {
+        let (x, y) = points(N_TRAIN, n_dim);
+        let mut group = c.benchmark_group("nn/train one network");
+        group.sample_size(10);
+        for (name, options) in &recipes {
+            group.bench_function(BenchmarkId::new(*name, n_dim), |b| {
+                let train = || Ensemble::train(&x, n_dim, &y, 1, options, Stream::new(1), &pool);
+                b.iter_batched(|| (), |()| black_box(train()), BatchSize::PerIteration);
+            });
+        }
+        group.finish();
+
+        let options = NetworkOptions { max_iter: 1, ..NetworkOptions::default() };
+        let Ok(ensemble) = Ensemble::train(&x, n_dim, &y, 4, &options, Stream::new(1), &pool) else { return };
+        let (rows, mut out) = points(N_PREDICT, n_dim);
+        let mut group = c.benchmark_group("nn/predict 100000 rows with four networks, one thread");
+        group.sample_size(20).throughput(Throughput::Elements(N_PREDICT as u64));
+        group.bench_function(BenchmarkId::from_parameter(n_dim), |b| {
+            b.iter(|| ensemble.predict(black_box(&rows), &mut out));
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, networks);
+criterion_main!(benches);
