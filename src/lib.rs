@@ -2,7 +2,7 @@
 #![warn(missing_docs)]
 
 mod backend;
-#[allow(dead_code, reason = "the neural bound and the sampler are what uses it")]
+#[allow(dead_code, unused_imports, reason = "the neural bound and the sampler are what uses it")]
 mod bound;
 mod math;
 mod rng;

@@ -217,9 +217,9 @@ impl Ellipsoid {
             return Err(broken);
         }
         fit.factor.scale(scale);
-        for j in 0..k {
+        for (j, reach) in reach.into_iter().enumerate() {
             let row = fit.factor.row(j);
-            fit.half_widths[j] = dot(row, row).sqrt().max(reach[j]) * (1.0 + BOX_ROOM);
+            fit.half_widths[j] = dot(row, row).sqrt().max(reach) * (1.0 + BOX_ROOM);
         }
         fit.log_volume = log_ball_volume(k) + fit.factor.log_diagonal();
         if fit.log_volume.is_finite() { Ok(fit) } else { Err(broken) }
@@ -244,8 +244,8 @@ impl Ellipsoid {
     #[inline]
     pub fn contains(&self, x: &[f64]) -> bool {
         match self.dims.len() {
-            0..=SMALL_STACK => self.contains_with(x, &mut [0.0; SMALL_STACK]),
-            0..=LARGE_STACK => self.contains_with(x, &mut [0.0; LARGE_STACK]),
+            k if k <= SMALL_STACK => self.contains_with(x, &mut [0.0; SMALL_STACK]),
+            k if k <= LARGE_STACK => self.contains_with(x, &mut [0.0; LARGE_STACK]),
             k => self.contains_with(x, &mut vec![0.0; k]),
         }
     }

@@ -133,7 +133,7 @@ impl Component {
         let n = points.len() / n_dim;
         let weighted = || shares.clone().zip(points.chunks_exact(n_dim)).filter(|(share, _)| *share > NO_SHARE);
         let total: f64 = weighted().map(|(share, _)| share).sum();
-        if !(total >= LIGHTEST_COMPONENT) {
+        if total.is_nan() || total < LIGHTEST_COMPONENT {
             return None;
         }
         let mut mean = vec![0.0; n_dim];

@@ -68,6 +68,16 @@ impl Union {
         Ok(union)
     }
 
+    /// A union of given members and the points each stands for.
+    #[cfg(test)]
+    pub fn of(n_dim: usize, options: UnionOptions, members: Vec<(Ellipsoid, Vec<f64>)>) -> Self {
+        let (members, points): (Vec<_>, Vec<_>) = members.into_iter().unzip();
+        let fitted = points.into_iter().map(|points| Fitted { points, blocked: Blocked::No }).collect();
+        let mut union = Self { n_dim, options, members, fitted, cumulated: Vec::new(), log_volume: 0.0 };
+        union.weigh();
+        union
+    }
+
     /// Splits the largest member that can be split in two; `false` when none can.
     ///
     /// Two Gaussians are fitted in the frame of the member; a part with fewer than `n_points_min` points is topped up with the
