@@ -11,7 +11,7 @@ use crate::rng::Stream;
 
 #[test]
 fn all_points_are_inside() {
-    for (n_dim, width) in [(1, 0.1), (2, 0.02), (5, 1e-7), (10, 0.02), (10, 1e-12), (30, 0.01)] {
+    for (n_dim, width) in [(1, 0.1), (2, 0.02), (5, 1e-7), (10, 0.02), (10, 1e-12), (30, 0.01), (70, 0.001)] {
         let points = gaussian(41, 400, n_dim, width);
         for enlarge in [1.0, 1.1] {
             let fits = [

@@ -26,7 +26,7 @@ fn overlap_of_known_cases() {
 }
 
 /// The nearest point of the first ellipsoid in the frame of the second, by projected gradient steps.
-/// Sample: random shapes, of which those nearer to touching than the search can tell are left out.
+/// Of the random shapes those nearer to touching than the search can tell are left out.
 #[test]
 fn overlap_agrees_with_a_search() {
     let (mut overlapping, mut apart) = (0, 0);
