@@ -1,0 +1,307 @@
+//! A neural bound: an outer union of ellipsoids, cut down by small networks that predict the rank of log L (Lange 2023, section 3).
+
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayView2};
+
+use super::{BoundError, Ellipsoid, PhaseShift, Union, UnionOptions};
+use crate::backend::CpuPool;
+use crate::evidence::Fraction;
+use crate::math::argsort;
+use crate::nn::{Ensemble, NetworkOptions};
+use crate::rng::Stream;
+
+/// How bounds are built; the names are those of nautilus.
+#[derive(Debug, Clone)]
+pub(crate) struct NeuralBoundOptions {
+    pub union: UnionOptions,
+    /// Split the outer union while it is this many times larger than the live volume (and `enlarge_per_dim^n_dim`).
+    pub split_threshold: f64,
+    pub periodic: Vec<usize>,
+    /// Networks per cluster; 0: ellipsoids only.
+    pub n_networks: usize,
+    pub network: NetworkOptions,
+}
+
+/// Live points that a cluster's networks must accept, as a fraction: below it their threshold is lowered, so that
+/// no mode is cut away. The cubic fit leaves some live points outside by design, about a tenth.
+const RECALL_FLOOR: f64 = 0.8;
+
+/// Outer unions are not split further than this many members: membership costs grow with their number.
+const MAX_MEMBERS: usize = 128;
+
+#[derive(Debug)]
+pub(crate) struct NeuralBound {
+    shift: PhaseShift,
+    outer: Union,
+    clusters: Vec<Cluster>,
+    n_dim: usize,
+}
+
+#[derive(Debug)]
+struct Cluster {
+    ellipsoid: Ellipsoid,
+    emulator: Option<Emulator>,
+}
+
+#[derive(Debug)]
+struct Emulator {
+    ensemble: Ensemble,
+    threshold: f32,
+}
+
+/// Rows that passed and how many were tried.
+#[derive(Debug, Default)]
+pub(crate) struct Drawn {
+    /// `[n_kept, n_dim]`, row-major.
+    pub rows: Vec<f64>,
+    pub union: Fraction,
+    pub network: Fraction,
+}
+
+impl NeuralBound {
+    /// Builds the bound of the points with log L at or above `threshold`.
+    ///
+    /// `u` `[n_points, n_dim]` are all points evaluated so far, `log_v_live` the logarithm of the prior volume that the points above the threshold stand for.
+    /// Cost: training dominates, `n_networks` per cluster.
+    pub fn enclosing(
+        u: ArrayView2<f64>,
+        log_l: &[f64],
+        threshold: f64,
+        log_v_live: f64,
+        options: &NeuralBoundOptions,
+        stream: Stream,
+        pool: &CpuPool,
+    ) -> Result<Self, BoundError> {
+        let n_dim = u.ncols();
+        let live: Vec<usize> = (0..log_l.len()).filter(|&k| log_l[k] >= threshold).collect();
+        let shift = PhaseShift::new(u.select(ndarray::Axis(0), &live).view(), &options.periodic);
+        let mut points: Array2<f64> = u.to_owned();
+        for mut row in points.rows_mut() {
+            if let Some(row) = row.as_slice_mut() {
+                shift.apply(row);
+            }
+        }
+        let live_points = points.select(ndarray::Axis(0), &live);
+
+        let mut separate =
+            Union::enclosing(live_points.view(), &UnionOptions { cube_dims: false, ..options.union.clone() })?;
+        for round in 0.. {
+            if separate.members().len() >= MAX_MEMBERS || !separate.split(false, stream.substream(1).substream(round)) {
+                break;
+            }
+        }
+
+        let mut outer =
+            Union::enclosing(live_points.view(), &UnionOptions { cube_dims: true, ..options.union.clone() })?;
+        let excess = options.split_threshold.ln() + n_dim as f64 * options.union.enlarge_per_dim.ln();
+        for round in 0.. {
+            if outer.log_volume() - log_v_live <= excess
+                || outer.members().len() >= MAX_MEMBERS
+                || !outer.split(true, stream.substream(2).substream(round))
+            {
+                break;
+            }
+        }
+        while outer.trim() {}
+
+        let points = points.as_standard_layout();
+        let rows = points.as_slice().unwrap_or(&[]);
+        let mut clusters = Vec::with_capacity(separate.members().len());
+        for (index, ellipsoid) in separate.members().iter().enumerate() {
+            let emulator = if options.n_networks == 0 {
+                None
+            } else {
+                let stream = stream.substream(3).substream(index as u64);
+                Emulator::train(rows, n_dim, log_l, threshold, ellipsoid, options, stream, pool)?
+            };
+            clusters.push(Cluster { ellipsoid: ellipsoid.clone(), emulator });
+        }
+        Ok(Self { shift, outer, clusters, n_dim })
+    }
+
+    /// Logarithm of the summed volume of the members of the outer union, before the counted fractions.
+    pub fn log_v_members(&self) -> f64 {
+        self.outer.log_volume()
+    }
+
+    pub fn train_s(&self) -> f64 {
+        self.clusters.iter().filter_map(|c| c.emulator.as_ref()).map(|e| e.ensemble.cpu_seconds()).sum()
+    }
+
+    /// The draws of `range` from the members, those kept that are in the cube, counted once and accepted by the networks.
+    pub fn draw(&self, stream: &Stream, range: Range<u64>) -> Drawn {
+        let d = self.n_dim;
+        let drawn = range.end - range.start;
+        let mut rows = Vec::with_capacity(drawn as usize * d);
+        let mut x = vec![0.0; d];
+        for index in range {
+            if self.outer.draw(&mut stream.at(index), &mut x) {
+                rows.extend_from_slice(&x);
+            }
+        }
+        let in_union = (rows.len() / d) as u64;
+        let mut accepted = vec![false; in_union as usize];
+        self.in_clusters(&rows, &mut accepted);
+        let mut kept = 0;
+        for (k, _) in accepted.iter().enumerate().filter(|(_, a)| **a) {
+            rows.copy_within(k * d..(k + 1) * d, kept * d);
+            self.shift.invert(&mut rows[kept * d..(kept + 1) * d]);
+            kept += 1;
+        }
+        rows.truncate(kept * d);
+        Drawn {
+            rows,
+            union: Fraction { drawn, kept: in_union },
+            network: Fraction { drawn: in_union, kept: kept as u64 },
+        }
+    }
+
+    /// Membership of `rows` `[n, n_dim]`.
+    pub fn contains(&self, rows: &[f64]) -> Vec<bool> {
+        let d = self.n_dim;
+        let mut inside = vec![false; rows.len() / d];
+        let (mut index, mut candidates) = (Vec::new(), Vec::new());
+        let mut x = vec![0.0; d];
+        for (k, row) in rows.chunks_exact(d).enumerate() {
+            x.copy_from_slice(row);
+            self.shift.apply(&mut x);
+            if self.outer.contains(&x) {
+                index.push(k);
+                candidates.extend_from_slice(&x);
+            }
+        }
+        let mut accepted = vec![false; index.len()];
+        self.in_clusters(&candidates, &mut accepted);
+        for (k, accepted) in index.into_iter().zip(accepted) {
+            inside[k] = accepted;
+        }
+        inside
+    }
+
+    /// Which rows, already shifted, any cluster accepts.
+    fn in_clusters(&self, rows: &[f64], accepted: &mut [bool]) {
+        let d = self.n_dim;
+        let mut z = vec![0.0; d];
+        for cluster in &self.clusters {
+            let (mut index, mut frame) = (Vec::new(), Vec::new());
+            for (k, row) in rows.chunks_exact(d).enumerate().filter(|(k, _)| !accepted[*k]) {
+                if cluster.ellipsoid.contains(row) {
+                    match &cluster.emulator {
+                        None => index.push(k),
+                        Some(_) => {
+                            cluster.ellipsoid.to_frame(row, &mut z);
+                            index.push(k);
+                            frame.extend(z.iter().map(|z| *z as f32));
+                        }
+                    }
+                }
+            }
+            match &cluster.emulator {
+                None => index.into_iter().for_each(|k| accepted[k] = true),
+                Some(emulator) => {
+                    let mut score = vec![0.0f32; index.len()];
+                    emulator.ensemble.predict(&frame, &mut score);
+                    for (k, score) in index.into_iter().zip(score) {
+                        accepted[k] = score >= emulator.threshold;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Emulator {
+    /// Trains on every point inside the ellipsoid; `None` when all of them are live, so that there is nothing to tell apart.
+    #[allow(clippy::too_many_arguments)]
+    fn train(
+        rows: &[f64],
+        n_dim: usize,
+        log_l: &[f64],
+        threshold: f64,
+        ellipsoid: &Ellipsoid,
+        options: &NeuralBoundOptions,
+        stream: Stream,
+        pool: &CpuPool,
+    ) -> Result<Option<Self>, BoundError> {
+        let mut z = vec![0.0; n_dim];
+        let (mut x, mut l) = (Vec::new(), Vec::new());
+        for (row, &log_l) in rows.chunks_exact(n_dim).zip(log_l) {
+            if ellipsoid.contains(row) {
+                ellipsoid.to_frame(row, &mut z);
+                x.extend(z.iter().map(|z| *z as f32));
+                l.push(log_l);
+            }
+        }
+        let n_live = l.iter().filter(|l| **l >= threshold).count();
+        if n_live == l.len() || n_live == 0 {
+            return Ok(None);
+        }
+        let score = scores(&l, threshold);
+        let y: Vec<f32> = score.iter().map(|s| *s as f32).collect();
+        let ensemble = Ensemble::train(&x, n_dim, &y, options.n_networks, &options.network, stream, pool)
+            .map_err(BoundError::Network)?;
+        let mut prediction = vec![0.0f32; l.len()];
+        ensemble.predict(&x, &mut prediction);
+        let lowest = 0.5 * (1.0 + 0.5 / n_live as f64);
+        let fitted = cubic_fit_at(&score, &prediction, lowest) as f32;
+        let mut live: Vec<f32> = prediction.iter().zip(&l).filter(|(_, l)| **l >= threshold).map(|(p, _)| *p).collect();
+        live.sort_by(f32::total_cmp);
+        let floor = live[((1.0 - RECALL_FLOOR) * live.len() as f64) as usize];
+        let threshold = if fitted.is_nan() { floor } else { fitted.min(floor) };
+        Ok(Some(Self { ensemble, threshold }))
+    }
+}
+
+/// Training targets: ranks scaled to [0, 1/2] below the threshold and to [1/2, 1] at and above it; ties share their mean rank.
+fn scores(log_l: &[f64], threshold: f64) -> Vec<f64> {
+    let order = argsort(log_l);
+    let n_below = log_l.iter().filter(|l| **l < threshold).count();
+    let n_live = log_l.len() - n_below;
+    let mut score = vec![0.0; log_l.len()];
+    let mut k = 0;
+    while k < order.len() {
+        let value = log_l[order[k]];
+        let end = (k..order.len()).find(|&j| log_l[order[j]] != value).unwrap_or(order.len());
+        let rank = 0.5 * (k + end) as f64;
+        let s =
+            if k < n_below { 0.5 * rank / n_below as f64 } else { 0.5 * (1.0 + (rank - n_below as f64) / n_live as f64) };
+        order[k..end].iter().for_each(|&j| score[j] = s);
+        k = end;
+    }
+    score
+}
+
+/// Least-squares cubic of `y` against `x`, evaluated at `at`; NaN when the fit is singular.
+fn cubic_fit_at(x: &[f64], y: &[f32], at: f64) -> f64 {
+    // Powers of x - at: the fitted value is then the constant term, and the normal equations stay well scaled on [0, 1].
+    let mut normal = nalgebra::Matrix4::<f64>::zeros();
+    let mut right = nalgebra::Vector4::<f64>::zeros();
+    for (&x, &y) in x.iter().zip(y) {
+        let t = 2.0 * (x - at);
+        let basis = nalgebra::Vector4::new(1.0, t, t * t, t * t * t);
+        normal += basis * basis.transpose();
+        right += basis * f64::from(y);
+    }
+    normal.cholesky().map_or(f64::NAN, |c| c.solve(&right)[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_split_at_the_threshold() {
+        assert_eq!(scores(&[3.0, 1.0, 2.0, 4.0], 3.0), [0.625, 0.125, 0.375, 0.875]);
+        // A plateau shares one score.
+        assert_eq!(scores(&[0.0, 0.0, 1.0, 2.0], 1.0), [0.25, 0.25, 0.625, 0.875]);
+    }
+
+    #[test]
+    fn cubic_fit_recovers_a_cubic() {
+        let x: Vec<f64> = (0..50).map(|k| f64::from(k) / 49.0).collect();
+        let y: Vec<f32> = x.iter().map(|x| (1.0 + x - 2.0 * x * x + x * x * x) as f32).collect();
+        assert!((cubic_fit_at(&x, &y, 0.5) - 1.125).abs() < 1e-5);
+        assert!(cubic_fit_at(&[0.5; 3], &[1.0; 3], 0.5).is_nan());
+    }
+}

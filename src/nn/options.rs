@@ -1,0 +1,171 @@
+//! Options of the networks, and what can be wrong with them or with what they are given.
+
+/// How the learning rate goes from `learning_rate_init` over the steps of a training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Schedule {
+    /// It stays.
+    Constant,
+    /// It falls linearly to 0 over `max_iter` epochs.
+    Linear,
+    /// It falls to 0 over `max_iter` epochs along half a cosine.
+    Cosine,
+}
+
+/// Size and training of the networks of one ensemble; names as in scikit-learn's `MLPRegressor`.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct NetworkOptions {
+    /// Units of each hidden layer; none makes the network a linear function.
+    pub hidden_layer_sizes: Vec<usize>,
+    /// Learning rate of the first step.
+    pub learning_rate_init: f64,
+    /// What becomes of the learning rate.
+    pub learning_rate: Schedule,
+    /// Points of a minibatch; an epoch is cut into the fewest batches of equal size that do not exceed it.
+    pub batch_size: usize,
+    /// Most epochs, and with a falling learning rate the number over which it falls.
+    pub max_iter: usize,
+    /// Training stops after more than this many epochs in a row without a loss better by `tol`.
+    pub n_iter_no_change: usize,
+    /// What counts as a better loss, in units of the variance of the targets.
+    pub tol: f64,
+    /// Adam's decay of the first moment.
+    pub beta_1: f64,
+    /// Adam's decay of the second moment.
+    pub beta_2: f64,
+    /// Adam's guard against division by 0.
+    pub epsilon: f64,
+}
+
+impl Default for NetworkOptions {
+    fn default() -> Self {
+        Self {
+            hidden_layer_sizes: vec![100, 50, 20],
+            learning_rate_init: 1e-2,
+            learning_rate: Schedule::Linear,
+            batch_size: 128,
+            max_iter: 12,
+            n_iter_no_change: 10,
+            tol: 0.0,
+            beta_1: 0.9,
+            beta_2: 0.999,
+            epsilon: 1e-8,
+        }
+    }
+}
+
+impl NetworkOptions {
+    /// The recipe of nautilus 1.0: a constant rate, batches of 200, until ten epochs bring no better loss.
+    pub fn nautilus() -> Self {
+        Self {
+            learning_rate_init: 1e-2,
+            learning_rate: Schedule::Constant,
+            batch_size: 200,
+            max_iter: 10_000,
+            ..Self::default()
+        }
+    }
+
+    /// Refuses what no network can be trained with.
+    ///
+    /// # Errors
+    /// [`NetworkError::Option`] names the first option that is out of range.
+    pub fn validate(&self) -> Result<(), NetworkError> {
+        let refuse = |name, value: String, want| Err(NetworkError::Option { name, value, want });
+        if self.hidden_layer_sizes.contains(&0) {
+            return refuse("hidden_layer_sizes", format!("{:?}", self.hidden_layer_sizes), "sizes of 1 or more");
+        }
+        for (name, value) in [("batch_size", self.batch_size), ("max_iter", self.max_iter)] {
+            if value == 0 {
+                return refuse(name, value.to_string(), "1 or more");
+            }
+        }
+        for (name, value) in [("learning_rate_init", self.learning_rate_init), ("epsilon", self.epsilon)] {
+            if !(value.is_finite() && value > 0.0) {
+                return refuse(name, value.to_string(), "a number above 0");
+            }
+        }
+        for (name, value) in [("beta_1", self.beta_1), ("beta_2", self.beta_2)] {
+            if !(0.0..1.0).contains(&value) {
+                return refuse(name, value.to_string(), "a number in [0, 1)");
+            }
+        }
+        if !(self.tol.is_finite() && self.tol >= 0.0) {
+            return refuse("tol", self.tol.to_string(), "a number of 0 or more");
+        }
+        Ok(())
+    }
+}
+
+/// Why an ensemble could not be trained.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetworkError {
+    /// An option is out of range.
+    #[error("network option {name} is {value}; give {want}")]
+    Option {
+        /// Its name.
+        name: &'static str,
+        /// What was given.
+        value: String,
+        /// What is accepted.
+        want: &'static str,
+    },
+    /// Sizes that do not go together.
+    #[error("{n_x} coordinates do not make {n_points} points in {n_dim} dimensions (all must be 1 or more)")]
+    Shape {
+        /// Length of `x`.
+        n_x: usize,
+        /// Coordinates of a point.
+        n_dim: usize,
+        /// Length of `y`.
+        n_points: usize,
+    },
+    /// An input or target is not a number.
+    #[error("{what} of training point {point} is not finite")]
+    NotFinite {
+        /// "a coordinate" or "the target".
+        what: &'static str,
+        /// Index of the point.
+        point: usize,
+    },
+    /// The weights overflowed.
+    #[error("network {network} diverged in training; lower learning_rate_init (it is {learning_rate_init})")]
+    Diverged {
+        /// Index in the ensemble.
+        network: usize,
+        /// The rate in use.
+        learning_rate_init: f64,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn validation_names_the_option() {
+        assert_eq!(NetworkOptions::default().validate(), Ok(()));
+        assert_eq!(NetworkOptions::nautilus().validate(), Ok(()));
+        type Spoil = fn(&mut NetworkOptions);
+        let cases: [(&str, Spoil); 9] = [
+            ("hidden_layer_sizes", |o| o.hidden_layer_sizes = vec![10, 0]),
+            ("batch_size", |o| o.batch_size = 0),
+            ("max_iter", |o| o.max_iter = 0),
+            ("learning_rate_init", |o| o.learning_rate_init = 0.0),
+            ("learning_rate_init", |o| o.learning_rate_init = f64::NAN),
+            ("epsilon", |o| o.epsilon = -1.0),
+            ("beta_1", |o| o.beta_1 = 1.0),
+            ("beta_2", |o| o.beta_2 = f64::INFINITY),
+            ("tol", |o| o.tol = -1e-3),
+        ];
+        for (name, spoil) in cases {
+            let mut options = NetworkOptions::default();
+            spoil(&mut options);
+            let error = options.validate().unwrap_err();
+            assert!(matches!(&error, NetworkError::Option { name: found, .. } if *found == name), "{error}");
+            assert!(error.to_string().contains(name));
+        }
+    }
+}

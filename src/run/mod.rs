@@ -1,0 +1,224 @@
+//! The run: a loop that carries batches between a sampler and a likelihood until a target or a limit is reached.
+
+mod error;
+mod observer;
+mod progress_line;
+mod result;
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use ndarray::s;
+
+pub use error::{RunError, RunErrorKind, SaveError};
+pub use observer::{Observer, Progress};
+pub use progress_line::ProgressLine;
+pub use result::{RunResult, StopReason, Timing};
+
+use crate::backend::{Backend, Backends, CpuPool};
+use crate::batch::Evaluated;
+use crate::likelihood::{Likelihood, evaluate};
+use crate::prior::Prior;
+use crate::sampler::{Sampler, Space};
+
+/// Observers are asked this often.
+const OBSERVE_EVERY: Duration = Duration::from_millis(100);
+
+/// A batch that would take longer than this is evaluated in pieces, so that limits and observers are heard in between.
+const PIECE_S: f64 = 1.0;
+
+/// A prior, a likelihood, where to run them, and when to stop.
+pub struct Run<'a> {
+    prior: &'a Prior,
+    likelihood: &'a Likelihood,
+    backends: Backends,
+    n_like_max: Option<usize>,
+    timeout: Option<Duration>,
+    observers: Vec<Box<dyn Observer + 'a>>,
+}
+
+impl<'a> Run<'a> {
+    /// A run on one pool thread per core for the likelihood and for the sampler, without limits.
+    pub fn new(prior: &'a Prior, likelihood: &'a Likelihood) -> Self {
+        Self {
+            prior,
+            likelihood,
+            backends: Backend::cpu(0).into(),
+            n_like_max: None,
+            timeout: None,
+            observers: Vec::new(),
+        }
+    }
+
+    /// Which machine does which half: `(likelihood_backend, sampler_backend)`, or one for both.
+    pub fn backends(mut self, backends: impl Into<Backends>) -> Self {
+        self.backends = backends.into();
+        self
+    }
+
+    /// Ends the run after this many likelihood calls, those of earlier runs of the same sampler counted.
+    pub fn n_like_max(mut self, n_like_max: usize) -> Self {
+        self.n_like_max = Some(n_like_max);
+        self
+    }
+
+    /// Ends the run after this time; it is looked at about once a second, and a bound under training is finished first.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Adds an observer; any number of them may watch.
+    pub fn observer(mut self, observer: impl Observer + 'a) -> Self {
+        self.observers.push(Box::new(observer));
+        self
+    }
+
+    /// Samples until the sampler's targets, a limit or an observer ends the run.
+    ///
+    /// # Errors
+    /// Every error carries the result so far; see [`RunErrorKind`].
+    pub fn sample<S: Sampler>(mut self, mut sampler: S) -> Result<RunResult<S>, RunError<S>> {
+        let start = Instant::now();
+        let mut timing = Timing::default();
+        let mut n_non_finite = 0;
+        let ended = self.drive(&mut sampler, start, &mut timing, &mut n_non_finite);
+        timing.wall_s = start.elapsed().as_secs_f64();
+        let status = sampler.status();
+        timing.train_s = status.train_s;
+        let last = self.progress_of(status, start, None);
+        self.observers.iter_mut().for_each(|o| o.finished(&last));
+        let (stopped, kind) = match ended {
+            Ok(reason) => (reason, None),
+            Err(kind) => (StopReason::Error, Some(kind)),
+        };
+        let result = RunResult::new(sampler, self.prior, self.likelihood, &self.backends, stopped, timing, n_non_finite);
+        match kind {
+            None => Ok(result),
+            Some(kind) => Err(RunError { kind, result: Box::new(result) }),
+        }
+    }
+
+    fn drive<S: Sampler>(
+        &mut self,
+        sampler: &mut S,
+        start: Instant,
+        timing: &mut Timing,
+        n_non_finite: &mut usize,
+    ) -> Result<StopReason, RunErrorKind> {
+        self.prior.validate()?;
+        if self.n_like_max == Some(0) {
+            let problem = "no point could be evaluated; leave it out for no limit";
+            return Err(RunErrorKind::Option { option: "n_like_max", value: "0".into(), problem });
+        }
+        let space = Space {
+            n_dim: self.prior.n_dim(),
+            n_derived: self.likelihood.derived_names().len(),
+            periodic: self.prior.periodic_dims(),
+        };
+        sampler.start(&space)?;
+        let Backend::Cpu { threads } = self.backends.likelihood;
+        let likelihood_pool = CpuPool::new(threads, "likelihood")?;
+        let Backend::Cpu { threads } = self.backends.sampler;
+        let sampler_pool = CpuPool::new(threads, "sampler")?;
+
+        let mut watch = Watch { start, last: None, phase: "", sampling: None, n_like_before: sampler.samples().len() };
+        let mut seconds_per_row = 0.0;
+        loop {
+            let n_like = sampler.samples().len();
+            let room = self.n_like_max.map_or(usize::MAX, |max| max.saturating_sub(n_like));
+            if let Some(reason) = self.limit(sampler, &mut watch) {
+                return Ok(reason);
+            }
+            if room == 0 {
+                return Ok(StopReason::CallLimit);
+            }
+            let before = Instant::now();
+            let proposal = sampler.propose(&sampler_pool, room);
+            timing.sampler_wall_s += before.elapsed().as_secs_f64();
+            let Some(proposal) = proposal? else { return Ok(StopReason::Converged) };
+
+            let n = proposal.u.nrows();
+            let piece = if seconds_per_row > 0.0 { (PIECE_S / seconds_per_row) as usize } else { n };
+            let piece = piece.max(likelihood_pool.threads()).max(1);
+            let mut evaluated = Evaluated::empty(space.n_derived);
+            let mut stop = None;
+            while evaluated.len() < n && stop.is_none() {
+                let from = evaluated.len();
+                let to = (from + piece).min(n);
+                let before = Instant::now();
+                let u = proposal.u.slice(s![from..to, ..]);
+                let part = evaluate(self.prior, self.likelihood, u, &likelihood_pool);
+                let wall = before.elapsed().as_secs_f64();
+                timing.likelihood_wall_s += wall;
+                seconds_per_row = wall / (to - from) as f64;
+                match part {
+                    Ok(part) => {
+                        timing.likelihood_s += part.likelihood_s;
+                        *n_non_finite += part.n_non_finite;
+                        evaluated.append(part);
+                    }
+                    Err(error) => {
+                        // What came before the failing piece is paid for: it enters the ledger.
+                        sampler.update(&evaluated)?;
+                        return Err(error.into());
+                    }
+                }
+                if evaluated.len() < n {
+                    stop = self.limit(sampler, &mut watch);
+                }
+            }
+            sampler.update(&evaluated)?;
+            if let Some(reason) = stop {
+                return Ok(reason);
+            }
+        }
+    }
+
+    /// Looks at the clock and asks the observers.
+    fn limit<S: Sampler>(&mut self, sampler: &S, watch: &mut Watch) -> Option<StopReason> {
+        if self.timeout.is_some_and(|timeout| watch.start.elapsed() >= timeout) {
+            return Some(StopReason::Timeout);
+        }
+        if self.observers.is_empty() || watch.last.is_some_and(|last| last.elapsed() < OBSERVE_EVERY) {
+            return None;
+        }
+        let status = sampler.status();
+        if status.phase != watch.phase {
+            watch.phase = status.phase;
+            watch.sampling = (status.phase == "sampling").then_some((Instant::now(), status.n_eff));
+        }
+        let mut progress = self.progress_of(status, watch.start, watch.sampling);
+        let new = progress.status.n_like - watch.n_like_before;
+        progress.calls_per_s = new as f64 / progress.elapsed.as_secs_f64().max(1e-9);
+        watch.last = Some(Instant::now());
+        let stop = self.observers.iter_mut().fold(false, |stop, o| o.progress(&progress) == ControlFlow::Break(()) || stop);
+        stop.then_some(StopReason::Observer)
+    }
+
+    fn progress_of(
+        &self,
+        status: crate::sampler::SamplerStatus,
+        start: Instant,
+        sampling: Option<(Instant, f64)>,
+    ) -> Progress {
+        let elapsed = start.elapsed();
+        let time_left = sampling.and_then(|(since, n_eff)| {
+            let gained = status.n_eff - n_eff;
+            let left = (status.n_eff_target - status.n_eff).max(0.0) / gained * since.elapsed().as_secs_f64();
+            Duration::try_from_secs_f64(left).ok()
+        });
+        let calls_per_s = status.n_like as f64 / elapsed.as_secs_f64().max(1e-9);
+        Progress { status, elapsed, calls_per_s, time_left }
+    }
+}
+
+/// What the loop remembers between looks at the clock.
+struct Watch {
+    start: Instant,
+    last: Option<Instant>,
+    phase: &'static str,
+    /// When the sampling phase was first seen, and the effective points then.
+    sampling: Option<(Instant, f64)>,
+    n_like_before: usize,
+}

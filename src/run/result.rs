@@ -1,0 +1,256 @@
+//! What a run returns: evidence, posterior, ledger, timings; how it prints and what it saves.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use ndarray::{Array2, s};
+use serde::Serialize;
+use serde_json::json;
+
+use super::error::SaveError;
+use crate::backend::Backends;
+use crate::evidence::Evidence;
+use crate::likelihood::Likelihood;
+use crate::posterior::Posterior;
+use crate::prior::Prior;
+use crate::sampler::neural_bound::NeuralBoundSampler;
+use crate::sampler::{Sampler, SamplerStatus};
+use crate::samples::Samples;
+
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// The sampler reached its targets.
+    Converged,
+    /// `n_like_max` calls were made.
+    CallLimit,
+    /// The time was up.
+    Timeout,
+    /// An observer asked for it.
+    Observer,
+    /// An error ended it; this is the result until then.
+    Error,
+}
+
+/// Seconds spent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Timing {
+    /// The whole run, by the clock.
+    pub wall_s: f64,
+    /// CPU seconds in the likelihood, summed over threads.
+    pub likelihood_s: f64,
+    /// CPU seconds in the training of networks, summed over threads (earlier runs of the same sampler counted).
+    pub train_s: f64,
+    /// Evaluating batches, prior transform included, by the clock.
+    pub likelihood_wall_s: f64,
+    /// Proposing, training included, by the clock.
+    pub sampler_wall_s: f64,
+}
+
+/// The result of a run.
+#[derive(Debug)]
+pub struct RunResult<S = NeuralBoundSampler> {
+    sampler: S,
+    names: Vec<String>,
+    theta: Array2<f64>,
+    prior: serde_json::Value,
+    backends: Backends,
+    stopped: StopReason,
+    timing: Timing,
+    n_non_finite: usize,
+    evidence: Evidence,
+    status: SamplerStatus,
+}
+
+impl<S: Sampler> RunResult<S> {
+    pub(super) fn new(
+        sampler: S,
+        prior: &Prior,
+        likelihood: &Likelihood,
+        backends: &Backends,
+        stopped: StopReason,
+        timing: Timing,
+        n_non_finite: usize,
+    ) -> Self {
+        let samples = sampler.samples();
+        let mut theta = Array2::zeros((samples.len(), prior.n_params()));
+        if samples.is_empty() || prior.transform_batch(samples.u(), theta.view_mut()).is_err() {
+            // Every row was transformed before, so this is a sampler that was handed another prior: keep the ledger.
+            theta = Array2::from_elem((samples.len(), prior.n_params()), f64::NAN);
+        }
+        let names = prior.names().iter().chain(likelihood.derived_names()).cloned().collect();
+        let evidence = sampler.evidence();
+        let status = sampler.status();
+        let prior = serde_json::to_value(prior.describe()).unwrap_or_default();
+        Self { sampler, names, theta, prior, backends: backends.clone(), stopped, timing, n_non_finite, evidence, status }
+    }
+
+    /// Evidence, its error, effective sample size.
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// Weighted posterior samples: parameters in the order of the prior, then derived values.
+    pub fn posterior(&self) -> Posterior {
+        let log_weight = self.sampler.log_weights();
+        let samples = self.sampler.samples();
+        let keep: Vec<usize> = (0..samples.len()).filter(|&k| log_weight[k] > f64::NEG_INFINITY).collect();
+        let n_params = self.theta.ncols();
+        let mut rows = Array2::zeros((keep.len(), self.names.len()));
+        for (mut row, &k) in rows.rows_mut().into_iter().zip(&keep) {
+            row.slice_mut(s![..n_params]).assign(&self.theta.row(k));
+            row.slice_mut(s![n_params..]).assign(&samples.derived().row(k));
+        }
+        let pick = |values: &[f64]| keep.iter().map(|&k| values[k]).collect::<Vec<f64>>();
+        Posterior::new(self.names.clone(), rows, pick(&log_weight), pick(samples.log_l()))
+    }
+
+    /// Every evaluated point.
+    pub fn samples(&self) -> &Samples {
+        self.sampler.samples()
+    }
+
+    /// Parameters of every evaluated point, `[n_points, n_params]`.
+    pub fn theta(&self) -> &Array2<f64> {
+        &self.theta
+    }
+
+    /// Likelihood calls before the bounds were frozen.
+    pub fn n_like_exploration(&self) -> usize {
+        self.status.n_like_exploration
+    }
+
+    /// Points whose log L was NaN or +inf and was taken as -inf, by the user's choice.
+    pub fn n_non_finite(&self) -> usize {
+        self.n_non_finite
+    }
+
+    /// Seconds spent.
+    pub fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    /// Why the run ended.
+    pub fn stopped(&self) -> StopReason {
+        self.stopped
+    }
+
+    /// What the user should know before trusting the result; empty when all is well.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        match self.stopped {
+            StopReason::Converged => {}
+            StopReason::CallLimit => warnings.push("the run ended at n_like_max before its targets were reached".into()),
+            StopReason::Timeout => warnings.push("the run ended at its timeout before its targets were reached".into()),
+            StopReason::Observer => warnings.push("an observer ended the run before its targets were reached".into()),
+            StopReason::Error => warnings.push("an error ended the run before its targets were reached".into()),
+        }
+        if self.n_non_finite > 0 {
+            warnings.push(format!("{} values of log L were NaN or +inf and were taken as -inf", self.n_non_finite));
+        }
+        warnings.extend(self.sampler.warnings());
+        warnings
+    }
+
+    /// The sampler with all it knows: give it tighter targets and sample on.
+    pub fn into_sampler(self) -> S {
+        self.sampler
+    }
+
+    /// Settings, evidence, timings and summary as JSON.
+    pub fn to_json(&self) -> serde_json::Value {
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "settings": self.sampler.settings(),
+            "prior": self.prior,
+            "likelihood_backend": self.backends.likelihood.to_string(),
+            "sampler_backend": self.backends.sampler.to_string(),
+            "stopped": self.stopped,
+            "n_dim": self.sampler.samples().u().ncols(),
+            "n_like": self.n_like(),
+            "n_like_exploration": self.n_like_exploration(),
+            "n_non_finite": self.n_non_finite,
+            "evidence": self.evidence,
+            "timing": self.timing,
+            "warnings": self.warnings(),
+            "summary": self.posterior().summary(),
+        })
+    }
+
+    /// Writes `result.json` and `samples.csv` (weighted samples) to a folder, which is made when missing.
+    ///
+    /// # Errors
+    /// [`SaveError`] names the path that cannot be written; files that were there before stay whole.
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), SaveError> {
+        let folder = folder.as_ref();
+        let failed = |path: &Path, reason: &dyn fmt::Display| SaveError { path: path.into(), reason: reason.to_string() };
+        fs::create_dir_all(folder).map_err(|e| failed(folder, &e))?;
+        let json = serde_json::to_string_pretty(&self.to_json()).map_err(|e| failed(folder, &e))?;
+        let csv = self.samples_csv().map_err(|e| failed(folder, &e))?;
+        for (name, content) in [("result.json", json.into_bytes()), ("samples.csv", csv)] {
+            let path = folder.join(name);
+            // Written beside and renamed, so that a failure half-way leaves the old file.
+            let part = folder.join(format!("{name}.part"));
+            fs::write(&part, content).and_then(|()| fs::rename(&part, &path)).map_err(|e| failed(&path, &e))?;
+        }
+        Ok(())
+    }
+
+    fn samples_csv(&self) -> Result<Vec<u8>, csv::Error> {
+        let posterior = self.posterior();
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let header = posterior.names().iter().map(String::as_str).chain(["weight", "log_l"]);
+        writer.write_record(header)?;
+        for ((row, weight), log_l) in posterior.rows().rows().into_iter().zip(posterior.weights()).zip(posterior.log_l()) {
+            writer.write_record(row.iter().chain([&weight, log_l]).map(f64::to_string))?;
+        }
+        writer.into_inner().map_err(|e| e.into_error().into())
+    }
+}
+
+impl<S> RunResult<S> {
+    /// Likelihood calls, counted in points.
+    pub fn n_like(&self) -> usize {
+        self.status.n_like
+    }
+}
+
+impl RunResult<NeuralBoundSampler> {
+    /// Leaves points and volumes of the exploration out (true) or keeps them (false); either way back is possible at any time.
+    pub fn set_discard_exploration(&mut self, discard_exploration: bool) {
+        self.sampler.set_discard_exploration(discard_exploration);
+        self.evidence = self.sampler.evidence();
+        self.status = self.sampler.status();
+    }
+}
+
+impl<S: Sampler> fmt::Display for RunResult<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let e = &self.evidence;
+        let terms = &e.error_terms;
+        writeln!(f, "log Z = {:.4} +- {:.4}", e.log_z, e.log_z_error)?;
+        writeln!(f, "  error from scatter {:.4}, from volumes {:.4}", terms.scatter.sqrt(), terms.volume().sqrt())?;
+        writeln!(
+            f,
+            "  information {:.2} nats, N_eff {:.0}, efficiency {:.2}, largest weight {:.2e}",
+            e.information, e.n_eff, e.efficiency, e.max_weight_share
+        )?;
+        writeln!(
+            f,
+            "{} calls ({} exploring), {} bounds, {:.2} s (training {:.2} s CPU, likelihood {:.2} s CPU)",
+            self.n_like(),
+            self.n_like_exploration(),
+            self.status.n_bounds,
+            self.timing.wall_s,
+            self.timing.train_s,
+            self.timing.likelihood_s
+        )?;
+        writeln!(f, "likelihood on {}, sampler on {}", self.backends.likelihood, self.backends.sampler)?;
+        for warning in self.warnings() {
+            writeln!(f, "warning: {warning}")?;
+        }
+        write!(f, "\n{}", self.posterior().summary())
+    }
+}

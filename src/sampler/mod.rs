@@ -1,0 +1,124 @@
+//! Samplers: each proposes rows of the unit cube and is told their log L; none calls a likelihood.
+
+pub mod neural_bound;
+
+use serde::Serialize;
+
+use crate::backend::CpuPool;
+use crate::batch::{Evaluated, Proposal};
+use crate::bound::BoundError;
+use crate::evidence::Evidence;
+use crate::samples::Samples;
+
+/// What a sampler needs to know of the problem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Space {
+    /// Dimensions of the unit cube.
+    pub n_dim: usize,
+    /// Derived values that come back with each log L.
+    pub n_derived: usize,
+    /// Dimensions of the unit cube whose ends are the same point.
+    pub periodic: Vec<usize>,
+}
+
+/// Proposes batches and learns from them.
+pub trait Sampler {
+    /// Checks the options against the problem; called at the start of every run, also one that goes on.
+    fn start(&mut self, space: &Space) -> Result<(), SamplerError>;
+
+    /// The next batch, at most `max_points` rows; `None` when the targets are reached.
+    fn propose(&mut self, pool: &CpuPool, max_points: usize) -> Result<Option<Proposal>, SamplerError>;
+
+    /// Takes the answers to the leading rows of the last proposal, all of them unless the run was stopped.
+    fn update(&mut self, evaluated: &Evaluated) -> Result<(), SamplerError>;
+
+    /// Every evaluated point.
+    fn samples(&self) -> &Samples;
+
+    /// The evidence by the points and volumes so far.
+    fn evidence(&self) -> Evidence;
+
+    /// Logarithm of the posterior weight of every point of the ledger, -inf for those that do not count; not normalised.
+    fn log_weights(&self) -> Vec<f64>;
+
+    /// Where the sampler stands. Cost: O(points).
+    fn status(&self) -> SamplerStatus;
+
+    /// The options, for the record.
+    fn settings(&self) -> serde_json::Value;
+
+    /// What the user should know about the result.
+    fn warnings(&self) -> Vec<String>;
+}
+
+/// Where a sampler stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SamplerStatus {
+    /// What it is doing: `exploration`, `sampling` or `done`.
+    pub phase: &'static str,
+    /// Evaluated points so far.
+    pub n_like: usize,
+    /// Of those, points evaluated before the bounds were frozen.
+    pub n_like_exploration: usize,
+    /// Bounds in use, the unit cube among them.
+    pub n_bounds: usize,
+    /// Share of the evidence that the live points still hold (exploration ends when it is small).
+    pub f_live: f64,
+    /// The evidence so far.
+    pub log_z: f64,
+    /// Its standard error.
+    pub log_z_error: f64,
+    /// Effective number of points so far.
+    pub n_eff: f64,
+    /// The number asked for.
+    pub n_eff_target: f64,
+    /// CPU seconds of training, summed over threads.
+    pub train_s: f64,
+}
+
+/// Why a sampler stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SamplerError {
+    /// An option that cannot work.
+    #[error("option {option} = {value}: {problem}")]
+    Option {
+        /// Name of the option.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// The sampler was asked to go on with another problem or other bounds.
+    #[error("this sampler has already sampled with {what} {was}, it cannot go on with {now}; start a new sampler, or restore {what}")]
+    Changed {
+        /// What changed.
+        what: &'static str,
+        /// Its value so far.
+        was: String,
+        /// The new value.
+        now: String,
+    },
+    /// Hardly any point has a likelihood above zero.
+    #[error(
+        "log L is -inf for {n_infinite} of {n_points} points drawn from the prior, and {needed} finite ones are needed to build a bound; \
+         check the likelihood, or choose a prior closer to where it is above zero"
+    )]
+    NoFiniteLikelihood {
+        /// Points with log L = -inf.
+        n_infinite: usize,
+        /// Points evaluated.
+        n_points: usize,
+        /// Finite points needed.
+        needed: usize,
+    },
+    /// A bound could not be built.
+    #[error("bound {index}: {source}")]
+    Bound {
+        /// Index of the bound.
+        index: usize,
+        /// The reason.
+        source: BoundError,
+    },
+}

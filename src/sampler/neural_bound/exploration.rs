@@ -1,0 +1,256 @@
+//! Exploration: bounds are built inwards until the live points hold hardly any of the evidence.
+
+use std::collections::VecDeque;
+
+use ndarray::Array2;
+
+use super::shells::Tagged;
+use super::{Options, Pending, SamplerError, Stage, State};
+use crate::backend::CpuPool;
+use crate::bound::NeuralBound;
+use crate::evidence::shell_log_weights;
+use crate::live_points::threshold;
+use crate::math::log_sum_exp;
+use crate::samples::{NO_SHELL, Phase};
+
+/// Candidate bounds in a row that may fail before the exploration is taken as far as it goes.
+const N_REJECTED_MAX: usize = 10;
+
+/// Calls, in units of `n_live`, after which a likelihood that is -inf nearly everywhere is an error.
+const N_LIKE_INFINITE_MAX: usize = 1000;
+
+#[derive(Debug)]
+pub(super) struct Exploration {
+    /// New points at or above the newest threshold; it starts below zero, so that the first bound waits for `n_live` more.
+    n_update_iter: i64,
+    n_like_iter: usize,
+    n_like_checked: usize,
+    /// Points that the newest bound took over, by the shell they were in; draws that fall there use them up.
+    transfer: Vec<VecDeque<usize>>,
+    queue: VecDeque<Tagged>,
+    n_rejected: usize,
+    f_live: f64,
+    finished: bool,
+}
+
+impl Exploration {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            n_update_iter: -(options.n_live as i64),
+            n_like_iter: 0,
+            n_like_checked: 0,
+            transfer: Vec::new(),
+            queue: VecDeque::new(),
+            n_rejected: 0,
+            f_live: 1.0,
+            finished: false,
+        }
+    }
+}
+
+impl State {
+    pub(super) fn f_live(&self) -> f64 {
+        match &self.stage {
+            Stage::Exploration(e) => e.f_live,
+            Stage::Sampling(s) => s.f_live(),
+        }
+    }
+
+    /// Makes the next batch of the exploration; false when it is over.
+    pub(super) fn explore(&mut self, pool: &CpuPool, max_points: usize) -> Result<bool, SamplerError> {
+        let n_update = self.options.n_update.unwrap_or(self.options.n_live) as i64;
+        let n_like_new_bound = self.options.n_like_new_bound.unwrap_or(10 * self.options.n_live);
+        let Stage::Exploration(e) = &mut self.stage else { return Ok(false) };
+        if e.finished {
+            return Ok(false);
+        }
+        let due = e.n_update_iter >= n_update || e.n_like_iter >= n_like_new_bound;
+        if due && self.samples.len() > self.options.n_live {
+            (e.n_update_iter, e.n_like_iter) = (0, 0);
+            self.next_bound(pool)?;
+        }
+        self.fill(self.options.n_batch.min(max_points), pool)
+    }
+
+    /// Draws from the newest bound until `n` rows need a likelihood call; draws that a transfer point stands in for need none.
+    fn fill(&mut self, n: usize, pool: &CpuPool) -> Result<bool, SamplerError> {
+        const N_EMPTY_MAX: usize = 100;
+        let Stage::Exploration(e) = &mut self.stage else { return Ok(false) };
+        let newest = (self.shells.len() - 1) as u32;
+        let mut rows = Vec::with_capacity(n * self.space.n_dim);
+        let (mut n_rows, mut n_empty) = (0, 0);
+        while !e.finished && n_rows < n {
+            let Some(draw) = e.queue.pop_front() else {
+                let tag = e.transfer.iter().any(|t| !t.is_empty());
+                e.queue.extend(self.shells.draw_newest(n - n_rows, tag, pool));
+                n_empty += 1;
+                if n_empty == N_EMPTY_MAX && e.queue.is_empty() {
+                    self.warnings.push("the newest bound could not be drawn from any more; exploration ended there".into());
+                    e.finished = true;
+                }
+                continue;
+            };
+            self.shells.count_exploration_draw();
+            match draw.old_shell.and_then(|s| e.transfer.get_mut(s as usize)).and_then(VecDeque::pop_front) {
+                Some(id) => self.samples.set_shell(id, newest),
+                None => {
+                    rows.extend_from_slice(&draw.u);
+                    n_rows += 1;
+                }
+            }
+        }
+        if e.finished {
+            return Ok(false);
+        }
+        let u = Array2::from_shape_vec((n_rows, self.space.n_dim), rows).unwrap_or_default();
+        self.pending = Some(Pending { u, shell: vec![newest; n_rows] });
+        Ok(true)
+    }
+
+    /// Tries to build the next bound around the live points; without one, exploration goes on in the newest shell.
+    fn next_bound(&mut self, pool: &CpuPool) -> Result<(), SamplerError> {
+        let log_l = self.samples.log_l();
+        let max = log_l.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let min = log_l.iter().copied().fold(f64::INFINITY, f64::min);
+        let n_points_min = self.n_points_min();
+        let newest = self.shells.len() - 1;
+        let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
+        // A constant likelihood, or a plateau at the top that is already enclosed: there is nothing further in.
+        if max > f64::NEG_INFINITY && (max == min || max <= self.shells.threshold(newest)) {
+            e.finished = true;
+            return Ok(());
+        }
+        let Some(threshold) = threshold(log_l, self.options.n_live, n_points_min) else {
+            let n_infinite = log_l.iter().filter(|l| **l == f64::NEG_INFINITY).count();
+            if newest == 0 && n_infinite > N_LIKE_INFINITE_MAX * self.options.n_live {
+                return Err(SamplerError::NoFiniteLikelihood {
+                    n_infinite,
+                    n_points: log_l.len(),
+                    needed: n_points_min,
+                });
+            }
+            return Ok(());
+        };
+        let volumes = self.shells.volumes(&self.samples, true);
+        let log_weight = shell_log_weights(&volumes, &vec![0.0; log_l.len()], self.samples.shells());
+        let live: Vec<f64> = log_weight.iter().zip(log_l).filter(|(_, l)| **l >= threshold).map(|(w, _)| *w).collect();
+        let options = self.bound_options();
+        let stream = self.shells.training_stream();
+        let u = self.samples.u();
+        let built = NeuralBound::enclosing(u, log_l, threshold, log_sum_exp(&live), &options, stream, pool);
+        let candidate = match built {
+            Ok(bound) => {
+                self.train_s += bound.train_s();
+                Ok(self.shells.candidate(bound, threshold, pool))
+            }
+            Err(error) => Err(error),
+        };
+        let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
+        match candidate {
+            Ok(candidate) if candidate.is_usable() && candidate.log_volume() < self.shells.log_volume_of_last() => {
+                e.n_rejected = 0;
+                e.queue.clear();
+                e.transfer = vec![VecDeque::new(); self.shells.len()];
+                let assigned: Vec<usize> =
+                    (0..self.samples.len()).filter(|&id| self.samples.shell(id).is_some()).collect();
+                let rows = self.samples.select(&assigned);
+                let inside = candidate.contains(rows.as_slice().unwrap_or(&[]), self.space.n_dim, pool);
+                for (id, _) in assigned.into_iter().zip(inside).filter(|(_, inside)| *inside) {
+                    if let Some(shell) = self.samples.shell(id) {
+                        e.transfer[shell].push_back(id);
+                        self.samples.set_shell(id, NO_SHELL);
+                    }
+                }
+                self.shells.accept(candidate);
+            }
+            failed => {
+                self.shells.raise_last_threshold(threshold);
+                e.n_rejected += 1;
+                if e.n_rejected == N_REJECTED_MAX {
+                    e.finished = true;
+                    let reason = match failed {
+                        Ok(_) => "none was smaller than the one before".to_owned(),
+                        Err(error) => error.to_string(),
+                    };
+                    self.warnings.push(format!(
+                        "exploration ended after {N_REJECTED_MAX} failed bounds in a row with f_live = {:.2e} ({reason})",
+                        e.f_live
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the `n_new` points that just came in.
+    pub(super) fn learn(&mut self, n_new: usize) -> Result<(), SamplerError> {
+        let newest = self.shells.threshold(self.shells.len() - 1);
+        let n = self.samples.len();
+        let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
+        e.n_like_iter += n_new;
+        e.n_update_iter += self.samples.log_l()[n - n_new..].iter().filter(|l| **l >= newest).count() as i64;
+        // The share changes slowly and its cost grows with the number of points: not every batch.
+        if n > self.options.n_live && n >= e.n_like_checked + self.options.n_live / 10 {
+            e.n_like_checked = n;
+            let f_live = self.live_share();
+            let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
+            e.f_live = f_live;
+            e.finished |= f_live <= self.options.targets.f_live;
+        }
+        Ok(())
+    }
+
+    /// Share of the evidence that the `n_live` points of highest log L hold.
+    fn live_share(&self) -> f64 {
+        let volumes = self.shells.volumes(&self.samples, true);
+        let log_weight = shell_log_weights(&volumes, self.samples.log_l(), self.samples.shells());
+        let mut assigned: Vec<(f64, f64)> = self
+            .samples
+            .log_l()
+            .iter()
+            .zip(&log_weight)
+            .zip(self.samples.shells())
+            .filter(|(_, s)| **s != NO_SHELL)
+            .map(|((l, w), _)| (*l, *w))
+            .collect();
+        if assigned.len() <= self.options.n_live {
+            return 1.0;
+        }
+        assigned.select_nth_unstable_by(self.options.n_live - 1, |a, b| b.0.total_cmp(&a.0));
+        let all: Vec<f64> = assigned.iter().map(|(_, w)| *w).collect();
+        let total = log_sum_exp(&all);
+        if total == f64::NEG_INFINITY { 1.0 } else { (log_sum_exp(&all[..self.options.n_live]) - total).exp() }
+    }
+
+    /// Ends the exploration: shells without points go, bounds and counts of the exploration stay as they are from here on.
+    pub(super) fn freeze(&mut self, pool: &CpuPool) {
+        let mut n = vec![0usize; self.shells.len()];
+        for (&shell, _) in self.samples.shells().iter().zip(self.samples.phase()).filter(|(_, p)| **p == Phase::Exploration) {
+            if shell != NO_SHELL {
+                n[shell as usize] += 1;
+            }
+        }
+        let mut keep: Vec<bool> = n.iter().map(|n| *n > 0).collect();
+        let mut target: Vec<u32> = Vec::with_capacity(n.len());
+        // Outside the first bound there is no shell to take over: if the cube's is empty, the first bound goes instead.
+        if let [outermost, first, ..] = &mut keep[..]
+            && !*outermost
+        {
+            *first = false;
+        }
+        if let Some(outermost) = keep.first_mut() {
+            *outermost = true;
+        }
+        for keep in &keep {
+            target.push(target.last().map_or(0, |t| t + u32::from(*keep)));
+        }
+        for id in 0..self.samples.len() {
+            if let Some(shell) = self.samples.shell(id) {
+                self.samples.set_shell(id, target[shell]);
+            }
+        }
+        let f_live = self.f_live();
+        self.shells.freeze(&keep, pool);
+        self.stage = Stage::Sampling(super::sampling::Sampling::new(self.samples.len(), f_live));
+    }
+}

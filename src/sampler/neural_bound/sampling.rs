@@ -1,0 +1,140 @@
+//! The sampling phase: frozen bounds, fresh points where they lower the variance of log Z most.
+
+use ndarray::Array2;
+
+use super::{Pending, Stage, State};
+use crate::backend::CpuPool;
+use crate::evidence::Evidence;
+
+/// Member draws of one request at most; a shell that needs more gets them in later rounds.
+const N_DRAWS_MAX: u64 = 1 << 20;
+
+/// Share of the plan that the first round asks for, while only exploration tells what each shell needs.
+const FIRST_ROUND: f64 = 0.5;
+
+#[derive(Debug)]
+pub(super) struct Sampling {
+    n_like_exploration: usize,
+    f_live: f64,
+    /// Of each shell: member draws that end in it, as a fraction, by the counts of the exploration alone, so that the number
+    /// of draws asked for does not depend on the counts it will be added to.
+    shell_yield: Vec<f64>,
+    /// Requests of shells in a row that brought nothing.
+    n_fruitless: usize,
+}
+
+impl Sampling {
+    pub(super) fn new(n_like_exploration: usize, f_live: f64) -> Self {
+        Self { n_like_exploration, f_live, shell_yield: Vec::new(), n_fruitless: 0 }
+    }
+
+    pub(super) fn n_like_exploration(&self) -> usize {
+        self.n_like_exploration
+    }
+
+    pub(super) fn f_live(&self) -> f64 {
+        self.f_live
+    }
+}
+
+impl State {
+    /// Makes the next batch of the sampling phase; leaves nothing pending when the targets are reached.
+    pub(super) fn sample(&mut self, pool: &CpuPool, max_points: usize) {
+        const N_FRUITLESS_MAX: usize = 20;
+        self.pending = None;
+        loop {
+            let wanted = self.wanted(max_points);
+            let exploration = self.shells.exploration_yield(&self.samples);
+            let Stage::Sampling(sampling) = &mut self.stage else { return };
+            if sampling.shell_yield.is_empty() {
+                sampling.shell_yield = exploration;
+            }
+            if wanted.is_empty() || sampling.n_fruitless == N_FRUITLESS_MAX {
+                return;
+            }
+            let requests: Vec<(usize, u64)> = wanted
+                .iter()
+                .map(|&(shell, n)| {
+                    let draws = n as f64 / sampling.shell_yield[shell].max(1.0 / N_DRAWS_MAX as f64);
+                    (shell, (draws.ceil() as u64).clamp(1, N_DRAWS_MAX))
+                })
+                .collect();
+            let drawn = self.shells.draw_shells(&requests, pool);
+            let n_dim = self.space.n_dim;
+            let (mut rows, mut shell) = (Vec::new(), Vec::new());
+            for (k, drawn) in drawn.iter().enumerate() {
+                rows.extend_from_slice(drawn);
+                shell.extend(std::iter::repeat_n(requests[k].0 as u32, drawn.len() / n_dim));
+            }
+            // The volume counts hold every draw; which of the rows are evaluated is free to choose.
+            shell.truncate(max_points);
+            rows.truncate(shell.len() * n_dim);
+            let Stage::Sampling(sampling) = &mut self.stage else { return };
+            if shell.is_empty() {
+                sampling.n_fruitless += 1;
+                continue;
+            }
+            sampling.n_fruitless = 0;
+            let u = Array2::from_shape_vec((shell.len(), n_dim), rows).unwrap_or_default();
+            self.pending = Some(Pending { u, shell });
+            return;
+        }
+    }
+
+    /// How many more points which shell should get now.
+    ///
+    /// The variance of log Z for a given number of calls is least with `n_i` in proportion to `Z_i sqrt(n_i/n_eff,i)`. All points,
+    /// those of the exploration too, say what that is; only fresh ones say when to stop.
+    fn wanted(&self, max_points: usize) -> Vec<(usize, usize)> {
+        let targets = &self.options.targets;
+        let current = self.evidence(!targets.discard_exploration);
+        let known = self.evidence(true);
+        let fresh = self.evidence(false);
+        let n_fresh: usize = fresh.n_points;
+        let need: Vec<f64> = self.shell_need(&known);
+        let total: f64 = need.iter().sum();
+        let share_sum: f64 = known.shells.iter().map(|s| share(s.log_z, known.log_z)).sum();
+        let plan: Vec<f64> = need.iter().map(|n| targets.n_eff * n * total / (share_sum * share_sum).max(1e-300)).collect();
+
+        let floor: Vec<usize> = fresh.shells.iter().map(|s| targets.n_shell.saturating_sub(s.n_points)).collect();
+        let below_floor = floor.iter().any(|f| *f > 0);
+        if !below_floor && current.n_eff >= targets.n_eff || max_points == 0 {
+            return Vec::new();
+        }
+        let deficit: Vec<f64> =
+            plan.iter().zip(&current.shells).map(|(p, s)| (p - s.n_points as f64).max(0.0)).collect();
+        let missing: f64 = deficit.iter().sum();
+        let budget = if n_fresh == 0 { FIRST_ROUND * missing } else { missing.min(n_fresh as f64) };
+        let mut wanted: Vec<usize> = deficit
+            .iter()
+            .zip(&floor)
+            .map(|(d, floor)| ((d / missing.max(1.0) * budget).round() as usize).max(*floor))
+            .collect();
+        // The plan is met but the target is not: one more batch where it helps most.
+        if wanted.iter().sum::<usize>() < self.options.n_batch {
+            let gain = |s: &crate::evidence::ShellEvidence| {
+                let points = s.n_points.max(1) as f64;
+                share(s.log_z, current.log_z) / (points * s.n_eff.max(1.0)).sqrt()
+            };
+            let best = (0..wanted.len()).max_by(|&a, &b| gain(&current.shells[a]).total_cmp(&gain(&current.shells[b])));
+            if let Some(best) = best {
+                wanted[best] += self.options.n_batch;
+            }
+        }
+        wanted.into_iter().enumerate().filter(|(_, n)| *n > 0).map(|(i, n)| (i, n.min(max_points))).collect()
+    }
+
+    /// `Z_i/Z sqrt(n_i/n_eff,i)` of each shell.
+    fn shell_need(&self, known: &Evidence) -> Vec<f64> {
+        known
+            .shells
+            .iter()
+            .map(|s| share(s.log_z, known.log_z) * (s.n_points as f64 / s.n_eff.max(1e-300)).sqrt())
+            .map(|need| if need.is_finite() { need } else { 0.0 })
+            .collect()
+    }
+}
+
+fn share(log_z_shell: f64, log_z: f64) -> f64 {
+    if log_z_shell == f64::NEG_INFINITY { 0.0 } else { (log_z_shell - log_z).exp() }
+}

@@ -1,0 +1,113 @@
+//! The ledger: every evaluated point, written once.
+
+use ndarray::{Array2, ArrayView2};
+
+/// When in a run a point was drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// While bounds were still being built.
+    Exploration,
+    /// After the bounds were frozen.
+    Sampling,
+}
+
+/// A point that belongs to no shell: a paid-for point that no later draw made use of.
+pub(crate) const NO_SHELL: u32 = u32::MAX;
+
+/// Every point whose likelihood was evaluated; the index of a point is its id.
+#[derive(Debug, Clone, Default)]
+pub struct Samples {
+    n_dim: usize,
+    n_derived: usize,
+    u: Vec<f64>,
+    derived: Vec<f64>,
+    log_l: Vec<f64>,
+    log_l_birth: Vec<f64>,
+    phase: Vec<Phase>,
+    /// The one thing that changes: a later bound takes points over from the shells it cuts into.
+    shell: Vec<u32>,
+}
+
+impl Samples {
+    pub(crate) fn new(n_dim: usize, n_derived: usize) -> Self {
+        Self { n_dim, n_derived, ..Self::default() }
+    }
+
+    /// Number of points.
+    pub fn len(&self) -> usize {
+        self.log_l.len()
+    }
+
+    /// Whether no point was evaluated yet.
+    pub fn is_empty(&self) -> bool {
+        self.log_l.is_empty()
+    }
+
+    /// Positions in the unit cube, `[n_points, n_dim]`.
+    pub fn u(&self) -> ArrayView2<'_, f64> {
+        rows(&self.u, self.len(), self.n_dim)
+    }
+
+    /// Derived values, `[n_points, n_derived]`.
+    pub fn derived(&self) -> ArrayView2<'_, f64> {
+        rows(&self.derived, self.len(), self.n_derived)
+    }
+
+    /// Natural logarithm of the likelihood, `[n_points]`.
+    pub fn log_l(&self) -> &[f64] {
+        &self.log_l
+    }
+
+    /// The log L that each point was required to exceed (softly, for bounds) when it was drawn, `[n_points]`.
+    pub fn log_l_birth(&self) -> &[f64] {
+        &self.log_l_birth
+    }
+
+    /// When each point was drawn, `[n_points]`.
+    pub fn phase(&self) -> &[Phase] {
+        &self.phase
+    }
+
+    /// The shell of each point, `[n_points]`; `None` for a point that no shell uses.
+    pub fn shell(&self, id: usize) -> Option<usize> {
+        (self.shell[id] != NO_SHELL).then_some(self.shell[id] as usize)
+    }
+
+    pub(crate) fn row(&self, id: usize) -> &[f64] {
+        &self.u[id * self.n_dim..(id + 1) * self.n_dim]
+    }
+
+    pub(crate) fn shells(&self) -> &[u32] {
+        &self.shell
+    }
+
+    pub(crate) fn set_shell(&mut self, id: usize, shell: u32) {
+        self.shell[id] = shell;
+    }
+
+    /// Writes one evaluated point.
+    pub(crate) fn push(&mut self, u: &[f64], log_l: f64, derived: &[f64], log_l_birth: f64, shell: u32, phase: Phase) {
+        debug_assert_eq!((u.len(), derived.len()), (self.n_dim, self.n_derived));
+        self.u.extend_from_slice(u);
+        self.derived.extend_from_slice(derived);
+        self.log_l.push(log_l);
+        self.log_l_birth.push(log_l_birth);
+        self.shell.push(shell);
+        self.phase.push(phase);
+    }
+
+    /// The rows of `ids`, `[ids.len(), n_dim]`.
+    pub(crate) fn select(&self, ids: &[usize]) -> Array2<f64> {
+        let mut out = Array2::zeros((ids.len(), self.n_dim));
+        for (mut row, &id) in out.rows_mut().into_iter().zip(ids) {
+            row.as_slice_mut().into_iter().for_each(|row| row.copy_from_slice(self.row(id)));
+        }
+        out
+    }
+}
+
+fn rows(data: &[f64], n: usize, width: usize) -> ArrayView2<'_, f64> {
+    // The lengths agree by construction of `push`.
+    ArrayView2::from_shape((n, width), data).unwrap_or_else(|_| ArrayView2::from_shape((0, 0), &[]).expect("empty"))
+}
