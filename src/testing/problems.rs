@@ -216,3 +216,23 @@ fn eight_schools() -> Problem {
     Problem::new("eight_schools", "effects mu + tau z of eight schools", axes, densities::eight_schools)
         .with_truth(-31.311_347_352_293, 1e-9)
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array2, Axis as Dimension, s};
+
+    use super::*;
+
+    #[test]
+    fn rows_of_any_layout_give_the_same_log_l() {
+        let log_l = |x: &[f64]| x[0] + 10.0 * x[1] + 100.0 * x[2];
+        let wide = Array2::from_shape_fn((5, 6), |(i, j)| (i * 6 + j) as f64);
+        let expected: Vec<f64> = wide.rows().into_iter().map(|row| log_l(&[row[0], row[2], row[4]])).collect();
+        let strided = wide.slice(s![.., ..;2]);
+        assert_eq!(log_l_rows(&log_l, strided), expected);
+        assert_eq!(log_l_rows(&log_l, strided.to_owned().view()), expected);
+        let columns = Array2::from_shape_vec((3, 5), strided.t().iter().copied().collect()).unwrap();
+        assert_eq!(log_l_rows(&log_l, columns.t()), expected);
+        assert!(log_l_rows(&log_l, wide.select(Dimension(0), &[]).view()).is_empty());
+    }
+}

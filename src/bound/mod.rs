@@ -1,0 +1,56 @@
+//! Bounds: regions of the unit cube that hold the points above a likelihood threshold and can be sampled uniformly.
+
+mod ellipsoid;
+mod khachiyan;
+mod mixture;
+mod phase_shift;
+mod triangular;
+mod union;
+
+pub use ellipsoid::Ellipsoid;
+pub use phase_shift::PhaseShift;
+pub use union::{Union, UnionOptions};
+
+/// Why no bound could be put around a set of points.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum BoundError {
+    /// There is nothing to enclose.
+    #[error("no bound around {n_points} points in {n_dim} dimensions: give at least two points and one dimension")]
+    Empty {
+        /// Rows given.
+        n_points: usize,
+        /// Columns given.
+        n_dim: usize,
+    },
+    /// A coordinate is NaN or infinite.
+    #[error("point {point} has coordinate {value} in dimension {dim}: only finite coordinates can be enclosed")]
+    NotFinite {
+        /// Row of the point.
+        point: usize,
+        /// Column of the coordinate.
+        dim: usize,
+        /// The coordinate.
+        value: f64,
+    },
+    /// All points are the same to within rounding.
+    #[error(
+        "all {n_points} points coincide to within rounding, so a bound around them has no volume: stop refining here"
+    )]
+    NoSpread {
+        /// Rows given.
+        n_points: usize,
+    },
+    /// The linear algebra met a matrix that is not positive definite in spite of its floor.
+    #[error(
+        "the shape of {n_points} points in {n_dim} dimensions could not be factored: are coordinates far outside the unit cube?"
+    )]
+    Shape {
+        /// Rows given.
+        n_points: usize,
+        /// Columns given.
+        n_dim: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests;
