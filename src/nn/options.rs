@@ -83,7 +83,9 @@ impl NetworkOptions {
         if self.hidden_layer_sizes.contains(&0) {
             return refuse("hidden_layer_sizes", format!("{:?}", self.hidden_layer_sizes), "sizes of 1 or more");
         }
-        for (name, value) in [("batch_size", self.batch_size), ("max_iter", self.max_iter), ("max_steps", self.max_steps)] {
+        for (name, value) in
+            [("batch_size", self.batch_size), ("max_iter", self.max_iter), ("max_steps", self.max_steps)]
+        {
             if value == 0 {
                 return refuse(name, value.to_string(), "1 or more");
             }
