@@ -74,7 +74,9 @@ fn finite_range(interval: &Range<f64>) -> Result<(), String> {
 fn shape(name: &str, value: f64) -> Result<(), String> {
     positive(name, value)?;
     if value > MAX_SHAPE {
-        return Err(format!("{name} is {value}, above {MAX_SHAPE:e}; use a normal distribution of the same mean and sd"));
+        return Err(format!(
+            "{name} is {value}, above {MAX_SHAPE:e}; use a normal distribution of the same mean and sd"
+        ));
     }
     Ok(())
 }
@@ -109,7 +111,9 @@ impl Distribution {
         range(&interval)?;
         let Range { start: lo, end: hi } = interval;
         let standard = Truncated::new((lo - mean) / sd, (hi - mean) / sd).ok_or_else(|| {
-            format!("the range {lo}..{hi} holds no mass that f64 can resolve for mean {mean}, sd {sd}; move or widen it")
+            format!(
+                "the range {lo}..{hi} holds no mass that f64 can resolve for mean {mean}, sd {sd}; move or widen it"
+            )
         })?;
         Self::new(
             "truncated_normal",

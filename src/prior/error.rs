@@ -87,7 +87,9 @@ pub enum PriorError {
         reason: String,
     },
     /// A user's transform returned NaN or an infinity.
-    #[error("the transform of parameters {names} gave '{name}' = {value} in row {row}, at u = {u:?}; map every point of the unit cube to finite values")]
+    #[error(
+        "the transform of parameters {names} gave '{name}' = {value} in row {row}, at u = {u:?}; map every point of the unit cube to finite values"
+    )]
     TransformNotFinite {
         /// Parameters of the block.
         names: String,

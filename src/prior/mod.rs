@@ -15,8 +15,8 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 
-pub use block::BlockOutput;
 use block::Block;
+pub use block::BlockOutput;
 pub use describe::ParameterDescription;
 use distribution::Distribution;
 pub use error::PriorError;
@@ -26,11 +26,16 @@ pub use error::PriorError;
 enum Source {
     Distribution(Distribution),
     /// Column of a user's block, by the block's place in `Prior::blocks`.
-    Block { block: usize, column: usize },
+    Block {
+        block: usize,
+        column: usize,
+    },
     Fixed(f64),
     Tied(String),
     /// Stands for a parameter whose numbers were refused: it keeps its place and its column.
-    Refused { kind: &'static str },
+    Refused {
+        kind: &'static str,
+    },
 }
 
 impl Source {
@@ -346,7 +351,9 @@ impl Prior {
         for (column, source) in self.sources.iter().enumerate() {
             match source {
                 Source::Distribution(distribution) => {
-                    theta.column_mut(column).zip_mut_with(&u.column(dim), |theta, &u| *theta = distribution.quantile(u));
+                    theta
+                        .column_mut(column)
+                        .zip_mut_with(&u.column(dim), |theta, &u| *theta = distribution.quantile(u));
                 }
                 Source::Block { block, column: 0 } => {
                     let block = &self.blocks[*block];

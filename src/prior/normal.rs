@@ -121,7 +121,7 @@ impl Truncated {
     pub(crate) fn new(alpha: f64, beta: f64) -> Option<Self> {
         let mirrored = alpha + beta > 0.0;
         let (alpha, beta) = if mirrored { (-beta, -alpha) } else { (alpha, beta) };
-        if !(alpha < beta) || beta < -FARTHEST {
+        if alpha >= beta || beta < -FARTHEST {
             return None;
         }
         let mass = if beta > 0.0 {
