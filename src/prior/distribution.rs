@@ -3,7 +3,15 @@
 //! Largest relative error against 50-digit references for u from 1e-300 to 1 - 1e-15, over the parameter sets of
 //! `tests/data/prior_quantiles.csv` (`tests/prior.rs` holds these numbers to it):
 //!
-//! ERROR_TABLE
+//! | kind | error | kind | error | kind | error |
+//! |---|---|---|---|---|---|
+//! | uniform | 2.0e-16 | log_uniform | 2.8e-16 | exponential | 2.2e-16 |
+//! | normal | 1.1e-15 | half_normal | 2.7e-16 | truncated_normal | 2.5e-14 |
+//! | cauchy | 2.9e-16 | half_cauchy | 2.8e-16 | log_normal | 3.3e-14 |
+//! | beta | 2.7e-13 | gamma | 1.0e-14 | student_t | 3.9e-14 |
+//!
+//! The larger ones belong to values far from 1 in size (an exponential, or a power with a shape of 0.01) and to distances from an edge
+//! that lies some standard deviations from the mean.
 
 use std::f64::consts::{FRAC_PI_2, SQRT_2};
 use std::ops::Range;
