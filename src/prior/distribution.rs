@@ -196,8 +196,16 @@ impl Quantile {
         // Exact for u >= 1/2, which is where the upper tail is worked from its own side.
         let v = 1.0 - u;
         match self {
-            // Keeps the digits of both ends, and does not overflow where hi - lo would.
-            &Self::Uniform { lo, hi } => (v * lo + u * hi).clamp(lo, hi),
+            // From the end nearer zero, whose neighbourhood has digits to keep; monotone to the last bit.
+            &Self::Uniform { lo, hi } => {
+                let width = hi - lo;
+                let x = match (width.is_finite(), lo.abs() <= hi.abs()) {
+                    (true, true) => lo + u * width,
+                    (true, false) => hi - v * width,
+                    (false, _) => v * lo + u * hi,
+                };
+                x.clamp(lo, hi)
+            }
             &Self::LogUniform { lo, hi } => {
                 let ratio = hi / lo;
                 let x = match (u < 0.5, ratio.is_finite()) {
