@@ -41,8 +41,11 @@ pub fn ks_uniform(sample: &[f64]) -> (f64, f64) {
     let n = sample.len() as f64;
     let mut sorted = sample.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let statistic =
-        sorted.iter().enumerate().map(|(i, &x)| (x - i as f64 / n).max((i + 1) as f64 / n - x)).fold(0.0, f64::max);
+    let statistic = sorted
+        .iter()
+        .enumerate()
+        .map(|(i, &x)| (x - i as f64 / n).max((i + 1) as f64 / n - x))
+        .fold(0.0, f64::max);
     let root = n.sqrt();
     let t = (root + 0.12 + 0.11 / root) * statistic;
     let p: f64 = (1..=100)
