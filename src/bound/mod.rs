@@ -3,11 +3,13 @@
 mod ellipsoid;
 mod khachiyan;
 mod mixture;
+mod neural;
 mod phase_shift;
 mod triangular;
 mod union;
 
 pub use ellipsoid::Ellipsoid;
+pub(crate) use neural::{Drawn, NeuralBound, NeuralBoundOptions};
 pub use phase_shift::PhaseShift;
 pub use union::{Union, UnionOptions};
 
@@ -50,6 +52,9 @@ pub enum BoundError {
         /// Columns given.
         n_dim: usize,
     },
+    /// The networks could not be trained.
+    #[error("networks: {0}")]
+    Network(crate::nn::NetworkError),
 }
 
 #[cfg(test)]

@@ -3,7 +3,15 @@
 //! Largest relative error against 50-digit references for u from 1e-300 to 1 - 1e-15, over the parameter sets of
 //! `tests/data/prior_quantiles.csv` (`tests/prior.rs` holds these numbers to it):
 //!
-//! ERROR_TABLE
+//! | kind | error | kind | error | kind | error |
+//! |---|---|---|---|---|---|
+//! | uniform | 2.0e-16 | log_uniform | 2.8e-16 | exponential | 2.2e-16 |
+//! | normal | 1.1e-15 | half_normal | 2.7e-16 | truncated_normal | 2.4e-14 |
+//! | cauchy | 2.9e-16 | half_cauchy | 2.8e-16 | log_normal | 3.3e-14 |
+//! | beta | 2.7e-13 | gamma | 1.0e-14 | student_t | 3.8e-14 |
+//!
+//! The larger ones belong to values far from 1 in size (an exponential, or a power with a shape of 0.01) and to distances from an edge
+//! that lies some standard deviations from the mean.
 
 use std::f64::consts::{FRAC_PI_2, SQRT_2};
 use std::ops::Range;
@@ -188,8 +196,16 @@ impl Quantile {
         // Exact for u >= 1/2, which is where the upper tail is worked from its own side.
         let v = 1.0 - u;
         match self {
-            // Keeps the digits of both ends, and does not overflow where hi - lo would.
-            &Self::Uniform { lo, hi } => (v * lo + u * hi).clamp(lo, hi),
+            // From the end nearer zero, whose neighbourhood has digits to keep; monotone to the last bit.
+            &Self::Uniform { lo, hi } => {
+                let width = hi - lo;
+                let x = match (width.is_finite(), lo.abs() <= hi.abs()) {
+                    (true, true) => lo + u * width,
+                    (true, false) => hi - v * width,
+                    (false, _) => v * lo + u * hi,
+                };
+                x.clamp(lo, hi)
+            }
             &Self::LogUniform { lo, hi } => {
                 let ratio = hi / lo;
                 let x = match (u < 0.5, ratio.is_finite()) {

@@ -2,7 +2,7 @@
 //!
 //! In `y = ln x` (gamma) and `y = ln(x / (1 - x))` (beta) both densities are log-concave, so both tails are too
 //! (Prekopa 1973) and Newton's method on `ln(tail)` converges from anywhere. The tails are the series and continued fractions of
-//! Abramowitz and Stegun 6.5.29, 6.5.31 and 26.5.8, the densities Loader's (2000) saddle-point form.
+//! Abramowitz and Stegun 6.5.29 and 6.5.31 and of DiDonato and Morris (1992), the densities Loader's (2000) saddle-point form.
 //! One quantile costs about three evaluations of `10 + 9 sqrt(shape)` terms.
 
 use std::f64::consts::{PI, TAU};
@@ -267,28 +267,34 @@ impl Beta {
         }
     }
 
-    /// Lower tail at `x` over `b front`, by Lentz's method.
-    fn fraction(a: f64, b: f64, x: f64) -> f64 {
+    /// Lower tail at `x = 1 - y` over `b front`, with `excess = a - (a + b) x` given without cancellation.
+    ///
+    /// DiDonato and Morris (1992, eq. 9), the even part of the continued fraction: the larger shape may be as large as it likes.
+    fn fraction(a: f64, b: f64, x: f64, y: f64, excess: f64) -> f64 {
         let nonzero = |v: f64| if v.abs() < 1e-300 { 1e-300 } else { v };
-        let n = a + b;
-        let mut c = 1.0;
-        let mut d = 1.0 / nonzero(1.0 - n * x / (a + 1.0));
-        let mut h = d;
+        let (c, c1) = (1.0 + excess, 1.0 + 1.0 / a);
+        let (mut p, mut s) = (1.0, a + 1.0);
+        let (mut a0, mut b0, mut a1, mut b1) = (0.0, 1.0, 1.0, nonzero(c / c1));
+        let mut ratio = a1 / b1;
         for k in 1..MAX_TERMS {
             let k = k as f64;
-            let even = k * (b - k) * x / ((a + 2.0 * k - 1.0) * (a + 2.0 * k));
-            d = 1.0 / nonzero(1.0 + even * d);
-            c = nonzero(1.0 + even / c);
-            h *= c * d;
-            let odd = -(a + k) * (n + k) * x / ((a + 2.0 * k) * (a + 2.0 * k + 1.0));
-            d = 1.0 / nonzero(1.0 + odd * d);
-            c = nonzero(1.0 + odd / c);
-            h *= c * d;
-            if (c * d - 1.0).abs() <= 1e-16 {
+            let t = k / a;
+            let w = k * (b - k) * x;
+            let e = a / s;
+            let alpha = p * (p + b / a) * e * e * (w * x);
+            let beta = k + w / s + (1.0 + t) / (c1 + t + t) * (c + k * (y + 1.0));
+            p = 1.0 + t;
+            s += 2.0;
+            let next_a = alpha * a0 + beta * a1;
+            let next_b = nonzero(alpha * b0 + beta * b1);
+            let before = ratio;
+            ratio = next_a / next_b;
+            if (ratio - before).abs() <= 1e-16 * ratio.abs() {
                 break;
             }
+            (a0, b0, a1, b1) = (a1 / next_b, b1 / next_b, ratio, 1.0);
         }
-        h
+        a * ratio
     }
 
     fn lower(&self, odds: f64, p: f64) -> Tail {
@@ -297,13 +303,13 @@ impl Beta {
         let front = self.front(odds);
         let slope = (a - b * odds) / (1.0 + odds);
         if x > (a + 1.0) / (a + b + 2.0) {
-            let tail = 1.0 - a * front * Self::fraction(b, a, y);
+            let tail = 1.0 - a * front * Self::fraction(b, a, y, x, -slope);
             // Near the far end with little mass below, the difference has no digits left: the fraction converges there too, slowly.
             if tail > 0.1 {
                 return Tail { ln_ratio: (tail / p).ln(), hazard: a * b * front / tail, slope };
             }
         }
-        let fraction = Self::fraction(a, b, x);
+        let fraction = Self::fraction(a, b, x, y, slope);
         Tail { ln_ratio: ln_ratio(front, || self.ln_front(odds), b * fraction, p), hazard: a / fraction, slope }
     }
 
@@ -317,14 +323,8 @@ impl Beta {
         (p.ln() + ln_ab) / a
     }
 
-    /// Square root of [`Self::odds`], also where the odds themselves leave the range of f64.
-    fn root_odds(&self, p: f64) -> f64 {
-        let ln_power = self.ln_power_odds(p);
-        if ln_power < -600.0 { (0.5 * ln_power).exp() } else { self.odds(p).sqrt() }
-    }
-
-    /// Odds at which the lower tail is `p`, at most one half.
-    fn odds(&self, p: f64) -> f64 {
+    /// Odds at which the lower tail is `p`.
+    fn solve(&self, p: f64) -> f64 {
         let Self { a, b, .. } = *self;
         let power = self.ln_power_odds(p).exp();
         if power == 0.0 {
@@ -344,14 +344,36 @@ impl Beta {
         halley(start.clamp(f64::MIN_POSITIVE, 1e300), 1.0, |odds| self.lower(odds, p))
     }
 
+    /// Whether the point with lower tail `p` is so near zero that the leading power gives it to a tenth.
+    fn is_near_zero(&self, p: f64) -> bool {
+        self.ln_power_odds(p).exp() * self.b.max(1.0) < 0.1
+    }
+
+    /// Odds at which the lower tail is `u` and the upper one `v`, from the end that the point is near, else from the smaller tail.
+    ///
+    /// With small shapes more than half of the mass may lie next to one end, and the other tail then has no digits left.
+    fn odds(&self, u: f64, v: f64) -> f64 {
+        let mirrored = self.mirrored();
+        if self.is_near_zero(u) || u <= v && !mirrored.is_near_zero(v) {
+            self.solve(u)
+        } else {
+            1.0 / mirrored.solve(v)
+        }
+    }
+
+    /// Square root of [`Self::odds`], also where the odds themselves leave the range of f64.
+    fn root_odds(&self, u: f64, v: f64) -> f64 {
+        let (low, high) = (self.ln_power_odds(u), self.mirrored().ln_power_odds(v));
+        match (low < -600.0, high < -600.0) {
+            (true, _) => (0.5 * low).exp(),
+            (_, true) => (-0.5 * high).exp(),
+            _ => self.odds(u, v).sqrt(),
+        }
+    }
+
     /// Quantile at `u` in (0, 1).
     pub(crate) fn quantile(&self, u: f64) -> f64 {
-        if u <= 0.5 {
-            let odds = self.odds(u);
-            odds / (1.0 + odds)
-        } else {
-            1.0 / (1.0 + self.mirrored().odds(1.0 - u))
-        }
+        1.0 / (1.0 + 1.0 / self.odds(u, 1.0 - u))
     }
 
     fn mirrored(&self) -> Self {
@@ -390,9 +412,8 @@ impl StudentT {
             Self::Two => sign * (1.0 - 2.0 * p) / (2.0 * p * (1.0 - p)).sqrt(),
             Self::Normal => normal::quantile(u),
             Self::General { .. } if p == 0.5 => 0.0,
-            // Both tails together hold 2 p; below one half |t| is solved from the inside, 1 - 2 p being exact there.
-            Self::General { root_nu, beta } if p > 0.25 => sign * root_nu * beta.root_odds(1.0 - 2.0 * p),
-            Self::General { root_nu, beta } => sign * root_nu / beta.mirrored().root_odds(2.0 * p),
+            // |t| has both tails, 2 p, above it; what is below is exact from p = 1/4, where it is the smaller of the two.
+            Self::General { root_nu, beta } => sign * root_nu * beta.root_odds(1.0 - 2.0 * p, 2.0 * p),
         }
     }
 }

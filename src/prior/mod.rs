@@ -272,7 +272,7 @@ impl Prior {
     ///
     /// # Errors
     ///
-    /// Empty or repeated names, numbers that describe no distribution (reversed, infinite or empty ranges, scales that are not positive), ties to
+    /// Empty or repeated names, numbers that describe no distribution (reversed or infinite ranges, scales that are not positive), ties to
     /// unknown parameters or in a circle, periodic marks on parameters that are not sampled, nothing to sample.
     pub fn validate(&self) -> Result<(), PriorError> {
         if let Some(problem) = self.problems.first() {

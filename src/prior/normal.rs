@@ -70,8 +70,16 @@ fn step_in_log_cdf(z: f64, t: f64) -> f64 {
         }
         return t * zs[1..].iter().rev().fold(0.0, |sum, c| sum * t + c);
     }
-    // ln Phi is concave: both starts lie left of the root, from where Newton climbs without overshoot.
-    let mut d = if t > 0.0 { t * q } else { 2.0 * t / ((z * z - 2.0 * t).sqrt() - z) };
+    // Where Phi is in range its own quantile starts Newton next to the root. Elsewhere the start lies left of the root, from
+    // where Newton climbs without overshoot, ln Phi being concave.
+    let target = q / inverse_density(z) * t.exp();
+    let mut d = if target.is_normal() {
+        quantile(target) - z
+    } else if t > 0.0 {
+        t * q
+    } else {
+        2.0 * t / ((z * z - 2.0 * t).sqrt() - z)
+    };
     for _ in 0..60 {
         let here = mills(z + d);
         let change = (here / q).ln() - d * (z + 0.5 * d);
@@ -121,7 +129,7 @@ impl Truncated {
     pub(crate) fn new(alpha: f64, beta: f64) -> Option<Self> {
         let mirrored = alpha + beta > 0.0;
         let (alpha, beta) = if mirrored { (-beta, -alpha) } else { (alpha, beta) };
-        if !(alpha < beta) || beta < -FARTHEST {
+        if alpha >= beta || beta < -FARTHEST {
             return None;
         }
         let mass = if beta > 0.0 {
@@ -187,7 +195,7 @@ impl Edge {
     }
 }
 
-/// The point above `edge < 1` with `mass` between, given the mass `below` the edge.
+/// The point above `edge < 0` with `mass` between, given the mass `below` the edge.
 fn from_below(edge: f64, below: f64, mass: f64) -> (Option<Edge>, f64) {
     if mass < below {
         (Some(Edge::Low), step_in_log_cdf(edge, (mass / below).ln_1p()))

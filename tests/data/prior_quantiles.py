@@ -112,7 +112,7 @@ def beta_tails(a, b, odds):
     with mp.workdps(mp.dps + 25):
         # The tail on this side of the mean, unless a small shape puts x so near an end that the other series is the short one.
         lower_first = x < a / (a + b) and not (y < 0.2 and b < 1 and a < 100)
-        if lower_first or (x < 0.2 and a < 1 and b < 100):
+        if lower_first or (x < 0.2 and a < 1 and b * x < 50):
             lower = small(a, b, x, y)
             return lower, 1 - lower
         upper = small(b, a, y, x)
@@ -141,6 +141,19 @@ def student_t(u, nu, location, scale):
     if u == half:
         return location
     p = min(u, 1 - u)
+    if nu > 500:
+        # The beta series is long there: integrate the density, which has nothing left 25 beyond any t of interest.
+        def inner(t, cuts):
+            with mp.workdps(60):
+                log_density = lambda s: -(nu + 1) / 2 * mp.log1p(s * s / nu)
+                peak = log_density(t)
+                # Relative to its largest value: the rule's tolerance is an absolute one.
+                return mp.exp(peak) * mp.quad(lambda s: mp.exp(log_density(s) - peak), [t + c for c in cuts])
+
+        total = inner(mpf(0), [0, 1, 3, 6, 10, 16, 26]) * 2
+        upper = lambda t: inner(t, [0, mpf(1) / 8, 1, 3, 6, 10, 16, 26]) / total
+        t = bisect(upper, p, mpf(0), mpf(1), False)
+        return location + scale * (t if u > half else -t)
     # 1 - 2p of t^2 / nu, the odds of a beta(1/2, nu/2); by its upper tail 2p where that is small.
     b = nu / 2
     if p < mpf(1) / 4:
