@@ -5,7 +5,6 @@ mod observer;
 mod progress_line;
 mod result;
 
-use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use ndarray::{ArrayView2, ArrayViewMut2, s};
@@ -201,8 +200,11 @@ impl<'a> Run<'a> {
         let new = progress.status.n_like - watch.n_like_before;
         progress.calls_per_s = new as f64 / progress.elapsed.as_secs_f64().max(1e-9);
         watch.last = Some(Instant::now());
-        let stop =
-            self.observers.iter_mut().fold(false, |stop, o| o.progress(&progress) == ControlFlow::Break(()) || stop);
+        let mut stop = false;
+        for observer in &mut self.observers {
+            // Every observer is told, also when another has asked to stop.
+            stop |= observer.progress(&progress).is_break();
+        }
         stop.then_some(StopReason::Observer)
     }
 

@@ -138,7 +138,8 @@ impl<S: Sampler> RunResult<S> {
         self.status.n_like_exploration
     }
 
-    /// Points whose log L was NaN or +inf and was taken as -inf, by the user's choice.
+    /// Points of this run (not of earlier ones of the same sampler) whose log L was NaN or +inf and was taken as -inf, by the
+    /// user's choice.
     pub fn n_non_finite(&self) -> usize {
         self.n_non_finite
     }
