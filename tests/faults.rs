@@ -678,6 +678,8 @@ fn faults_of_the_users_own_prior_transform() {
         assert_eq!((error.result.n_like(), error.result.samples().len()), (400, 400));
         assert!(error.result.evidence().log_z.is_finite());
         assert!(error.result.theta().iter().all(|x| x.is_nan()));
+        assert!(error.result.to_string().contains("x ") && error.result.to_json()["n_like"] == 400);
+        error.result.save(tempfile::tempdir().unwrap().path()).unwrap();
         assert_goes_on(error, &good, &likelihood, LOG_Z);
     }
 }

@@ -61,8 +61,11 @@ fn bits<'a>(values: impl IntoIterator<Item = &'a f64>) -> Vec<u64> {
     values.into_iter().map(|value| value.to_bits()).collect()
 }
 
+/// Bits of the numbers, shells, phases and JSON of a result.
+type Fingerprint = (Vec<Vec<u64>>, Vec<Option<usize>>, Vec<Phase>, Value);
+
 /// Everything a result holds but seconds and the names of the machines.
-fn fingerprint(result: RunResult) -> (Vec<Vec<u64>>, Vec<Option<usize>>, Vec<Phase>, Value) {
+fn fingerprint(result: RunResult) -> Fingerprint {
     let mut json = result.to_json();
     for key in ["timing", "likelihood_backend", "sampler_backend"] {
         assert!(json.as_object_mut().unwrap().remove(key).is_some(), "{key}");
@@ -153,9 +156,12 @@ fn a_pair_of_backends_or_one_for_both() {
     assert!(result.to_string().contains("likelihood on cpu:2, sampler on cpu"));
 }
 
+#[cfg(target_os = "linux")]
+type Threads = Vec<(String, u64)>;
+
 /// Names and CPU nanoseconds of the threads of this process.
 #[cfg(target_os = "linux")]
-fn threads() -> Vec<(String, u64)> {
+fn threads() -> Threads {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
     let read = |path: std::path::PathBuf| std::fs::read_to_string(path).unwrap_or_default();
     tasks
@@ -208,7 +214,7 @@ fn each_half_works_on_its_own_pool() {
     });
     struct Watch {
         finished: Arc<AtomicBool>,
-        last: Arc<Mutex<(Vec<(String, u64)>, f64)>>,
+        last: Arc<Mutex<(Threads, f64)>>,
     }
     impl Observer for Watch {
         fn progress(&mut self, progress: &Progress) -> ControlFlow<()> {
@@ -495,6 +501,38 @@ fn bounds_of_ellipsoids_alone_are_right() {
 }
 
 #[test]
+fn odd_but_legal_options_are_right() {
+    type Change = fn(NeuralBoundSampler) -> NeuralBoundSampler;
+    let odd: &[(&str, Change)] = &[
+        ("f_live 0.95", |s| s.f_live(0.95)),
+        ("f_live 1e-6", |s| s.f_live(1e-6)),
+        ("n_batch 1", |s| s.n_batch(1)),
+        ("n_batch 10 000", |s| s.n_batch(10_000)),
+        ("n_update 1", |s| s.n_update(1)),
+        ("n_update 1 with a network", |s| s.n_update(20).n_networks(1)),
+        ("n_like_new_bound 1", |s| s.n_like_new_bound(1)),
+        ("enlarge_per_dim 1", |s| s.enlarge_per_dim(1.0)),
+        ("enlarge_per_dim 5", |s| s.enlarge_per_dim(5.0)),
+        ("split_threshold 1.01", |s| s.split_threshold(1.01)),
+        ("n_points_min n_live", |s| s.n_points_min(150)),
+        ("n_points_min 5", |s| s.n_points_min(5)),
+        ("n_live 52", |s| s.n_live(52)),
+        ("n_shell 2", |s| s.n_shell(2)),
+        ("n_shell 500", |s| s.n_shell(500)),
+        ("n_eff 1", |s| s.n_eff(1.0)),
+        ("n_networks 9", |s| s.n_networks(9)),
+    ];
+    for (name, change) in odd {
+        let result = sample_gauss(2, change(small()));
+        let e = result.evidence();
+        assert_eq!(result.stopped(), StopReason::Converged, "{name}");
+        let pull = (e.log_z - log_z(2)) / e.log_z_error;
+        assert!(e.log_z_error.is_finite() && pull.abs() < MAX_PULL, "{name}: {} +- {}", e.log_z, e.log_z_error);
+        assert!(result.n_like() < 60_000, "{name}: {} calls", result.n_like());
+    }
+}
+
+#[test]
 fn one_dimension_with_networks() {
     let narrow = problem("gauss1").unwrap();
     let sampler = NeuralBoundSampler::default().n_live(300).n_eff(1000.0).seed(5);
@@ -620,7 +658,7 @@ fn awkward_names_survive_the_files() {
 fn equal_weight_draws_are_rows_of_the_posterior() {
     let result = sample_gauss(2, small().n_eff(2000.0));
     let posterior = result.posterior();
-    let known: HashSet<Vec<u64>> = posterior.rows().rows().into_iter().map(|row| bits(row)).collect();
+    let known: HashSet<Vec<u64>> = posterior.rows().rows().into_iter().map(bits).collect();
     let n = 1000;
     let draws = posterior.equal_weights(n, 7);
     assert_eq!(draws.dim(), (n, 2));
