@@ -600,6 +600,17 @@ fn what_may_not_change_when_a_run_goes_on() {
     assert_right(&result, LOG_Z);
 }
 
+/// The ledger holds points of the unit cube: under another prior they would be other parameters, with the old log L.
+#[test]
+#[ignore = "a run knows the prior of earlier runs by its dimensions only; Space would have to carry its description"]
+fn another_prior_of_the_same_dimension_is_refused() {
+    let likelihood = Likelihood::point(gauss);
+    let result = Run::new(&square(), &likelihood).n_like_max(1000).sample(small()).unwrap();
+    let other = Prior::new().uniform("x", 0.0..1.0).log_uniform("y", 1.0..2.0);
+    let error = sample(&other, &likelihood, result.into_sampler()).unwrap_err();
+    assert!(matches!(error.kind, RunErrorKind::Sampler(SamplerError::Changed { .. })), "{error:?}");
+}
+
 #[test]
 fn stopped_before_the_first_point() {
     let (prior, likelihood) = (square(), Likelihood::point(gauss));

@@ -230,3 +230,17 @@ fn effective_sizes_reach_their_target_and_no_more_than_the_calls() {
         }
     }
 }
+
+/// Half the evidence is in a spike that the exploration finds (thousands of its points lie there) and the bounds must then hold.
+#[test]
+#[ignore = "the networks cut the spike: log Z = -0.226 +- 0.020 with seed 1, truth 0; with seed 2 all is well (15 s each)"]
+fn a_spike_that_was_found_is_not_cut() {
+    let problem = problem("spikeslab5").unwrap();
+    for seed in [1, 2] {
+        let sampler = NeuralBoundSampler::default().n_live(2000).n_eff(1000.0).seed(seed);
+        let result = Run::new(&problem.prior(), &problem.likelihood()).sample(sampler).unwrap();
+        let e = result.evidence();
+        let pull = (e.log_z - problem.log_z_truth.unwrap()) / e.log_z_error;
+        assert!(pull.abs() < 5.0, "seed {seed}: log Z = {:.3} +- {:.3}", e.log_z, e.log_z_error);
+    }
+}
