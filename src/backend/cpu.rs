@@ -15,6 +15,12 @@ pub struct CpuPool {
 impl CpuPool {
     /// Starts `threads` threads (0: one per available core) named `livepoint-{role}-{index}`.
     pub fn new(threads: usize, role: &str) -> Result<Self, BackendError> {
+        // rayon would silently start fewer.
+        let most = rayon::max_num_threads();
+        if threads > most {
+            let reason = format!("a pool holds at most {most}");
+            return Err(BackendError::Threads { threads, role: role.to_owned(), reason });
+        }
         let name = role.to_owned();
         rayon::ThreadPoolBuilder::new()
             .num_threads(if threads == 0 {

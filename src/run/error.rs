@@ -16,9 +16,17 @@ pub enum RunErrorKind {
     /// The prior cannot be sampled.
     #[error("prior: {0}")]
     Prior(#[from] PriorError),
-    /// The likelihood failed.
-    #[error("likelihood: {0}")]
+    /// A batch could not be evaluated: the likelihood or the prior transform failed, and the text says which.
+    #[error("{0}")]
     Likelihood(#[from] EvaluationError),
+    /// A derived value that cannot be told from another column.
+    #[error("derived value '{name}': {problem}")]
+    DerivedName {
+        /// The name.
+        name: String,
+        /// What is wrong and what to do.
+        problem: &'static str,
+    },
     /// The sampler cannot go on.
     #[error("sampler: {0}")]
     Sampler(#[from] SamplerError),

@@ -5,7 +5,6 @@ mod observer;
 mod progress_line;
 mod result;
 
-use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use ndarray::{ArrayView2, ArrayViewMut2, s};
@@ -20,6 +19,7 @@ use crate::batch::Evaluated;
 use crate::likelihood::{Likelihood, evaluate};
 use crate::prior::Prior;
 use crate::sampler::{Sampler, Space};
+use crate::samples::Phase;
 
 /// Observers are asked this often.
 const OBSERVE_EVERY: Duration = Duration::from_millis(100);
@@ -108,6 +108,7 @@ impl<'a> Run<'a> {
         n_non_finite: &mut usize,
     ) -> Result<StopReason, RunErrorKind> {
         self.prior.validate()?;
+        check_derived(self.prior.names(), self.likelihood.derived_names())?;
         if self.n_like_max == Some(0) {
             let problem = "no point could be evaluated; leave it out for no limit";
             return Err(RunErrorKind::Option { option: "n_like_max", value: "0".into(), problem });
@@ -123,7 +124,8 @@ impl<'a> Run<'a> {
         let Backend::Cpu { threads } = self.backends.sampler;
         let sampler_pool = CpuPool::new(threads, "sampler")?;
 
-        let mut watch = Watch { start, last: None, phase: "", sampling: None, n_like_before: sampler.samples().len() };
+        let n_like_before = sampler.samples().len();
+        let mut watch = Watch { start, last: None, newest: None, phase: "", sampling: None, n_like_before };
         let mut seconds_per_row = 0.0;
         loop {
             let n_like = sampler.samples().len();
@@ -182,9 +184,13 @@ impl<'a> Run<'a> {
         if self.timeout.is_some_and(|timeout| watch.start.elapsed() >= timeout) {
             return Some(StopReason::Timeout);
         }
-        if self.observers.is_empty() || watch.last.is_some_and(|last| last.elapsed() < OBSERVE_EVERY) {
+        // A status costs a pass over all points; the newest point tells a change of phase for nothing.
+        let newest = sampler.samples().phase().last().copied();
+        let due = newest != watch.newest || watch.last.is_none_or(|last| last.elapsed() >= OBSERVE_EVERY);
+        if self.observers.is_empty() || !due {
             return None;
         }
+        watch.newest = newest;
         let status = sampler.status();
         if status.phase != watch.phase {
             watch.phase = status.phase;
@@ -194,8 +200,11 @@ impl<'a> Run<'a> {
         let new = progress.status.n_like - watch.n_like_before;
         progress.calls_per_s = new as f64 / progress.elapsed.as_secs_f64().max(1e-9);
         watch.last = Some(Instant::now());
-        let stop =
-            self.observers.iter_mut().fold(false, |stop, o| o.progress(&progress) == ControlFlow::Break(()) || stop);
+        let mut stop = false;
+        for observer in &mut self.observers {
+            // Every observer is told, also when another has asked to stop.
+            stop |= observer.progress(&progress).is_break();
+        }
         stop.then_some(StopReason::Observer)
     }
 
@@ -216,10 +225,29 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Refuses derived names that would make two columns of the result one.
+fn check_derived(parameters: &[String], derived: &[String]) -> Result<(), RunErrorKind> {
+    for (k, name) in derived.iter().enumerate() {
+        let problem = if name.is_empty() {
+            "the name is empty; name every derived value"
+        } else if parameters.contains(name) {
+            "a parameter has the same name; rename one of the two"
+        } else if derived[..k].contains(name) {
+            "another derived value has the same name; rename one of the two"
+        } else {
+            continue;
+        };
+        return Err(RunErrorKind::DerivedName { name: name.clone(), problem });
+    }
+    Ok(())
+}
+
 /// What the loop remembers between looks at the clock.
 struct Watch {
     start: Instant,
     last: Option<Instant>,
+    /// Phase of the newest point when the observers were last asked.
+    newest: Option<Phase>,
     phase: &'static str,
     /// When the sampling phase was first seen, and the effective points then.
     sampling: Option<(Instant, f64)>,

@@ -109,10 +109,14 @@ impl<S: Sampler> RunResult<S> {
         let samples = self.sampler.samples();
         let keep: Vec<usize> = (0..samples.len()).filter(|&k| log_weight[k] > f64::NEG_INFINITY).collect();
         let n_params = self.theta.ncols();
-        let mut rows = Array2::zeros((keep.len(), self.names.len()));
+        // As for theta: a sampler that was handed a likelihood with other derived values keeps its ledger.
+        let has_derived = samples.derived().ncols() == self.names.len() - n_params;
+        let mut rows = Array2::from_elem((keep.len(), self.names.len()), f64::NAN);
         for (mut row, &k) in rows.rows_mut().into_iter().zip(&keep) {
             row.slice_mut(s![..n_params]).assign(&self.theta.row(k));
-            row.slice_mut(s![n_params..]).assign(&samples.derived().row(k));
+            if has_derived {
+                row.slice_mut(s![n_params..]).assign(&samples.derived().row(k));
+            }
         }
         let pick = |values: &[f64]| keep.iter().map(|&k| values[k]).collect::<Vec<f64>>();
         Posterior::new(self.names.clone(), rows, pick(&log_weight), pick(samples.log_l()))
@@ -134,7 +138,8 @@ impl<S: Sampler> RunResult<S> {
         self.status.n_like_exploration
     }
 
-    /// Points whose log L was NaN or +inf and was taken as -inf, by the user's choice.
+    /// Points of this run (not of earlier ones of the same sampler) whose log L was NaN or +inf and was taken as -inf, by the
+    /// user's choice.
     pub fn n_non_finite(&self) -> usize {
         self.n_non_finite
     }
@@ -204,13 +209,20 @@ impl<S: Sampler> RunResult<S> {
         fs::create_dir_all(folder).map_err(|e| failed(folder, &e))?;
         let json = serde_json::to_string_pretty(&self.to_json()).map_err(|e| failed(folder, &e))?;
         let csv = self.samples_csv().map_err(|e| failed(folder, &e))?;
-        for (name, content) in [("result.json", json.into_bytes()), ("samples.csv", csv)] {
-            let path = folder.join(name);
-            // Written beside and renamed, so that a failure half-way leaves the old file.
-            let part = folder.join(format!("{name}.part"));
-            fs::write(&part, content).and_then(|()| fs::rename(&part, &path)).map_err(|e| failed(&path, &e))?;
+        // Both are written beside and then renamed, so that a failure half-way leaves the old files.
+        let files = [("result.json", json.into_bytes()), ("samples.csv", csv)]
+            .map(|(name, content)| (folder.join(name), folder.join(format!("{name}.part")), content));
+        let written = files
+            .iter()
+            .try_for_each(|(path, part, content)| fs::write(part, content).map_err(|e| failed(path, &e)))
+            .and_then(|()| {
+                files.iter().try_for_each(|(path, part, _)| fs::rename(part, path).map_err(|e| failed(path, &e)))
+            });
+        if written.is_err() {
+            // Parts that were not renamed are of no use to anyone; one that cannot be removed does no harm.
+            files.iter().for_each(|(_, part, _)| drop(fs::remove_file(part)));
         }
-        Ok(())
+        written
     }
 
     fn samples_csv(&self) -> Result<Vec<u8>, csv::Error> {

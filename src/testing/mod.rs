@@ -15,7 +15,7 @@ pub use rv7::{RV7_HELP, Rv7Error, rv7};
 pub mod internals {
     pub use crate::backend::CpuPool;
     pub use crate::bound::{Ellipsoid, Union, UnionOptions};
-    pub use crate::math::log_sum_exp;
+    pub use crate::math::{ks_uniform, log_sum_exp};
     pub use crate::nn::Ensemble;
     pub use crate::rng::Stream;
 }
