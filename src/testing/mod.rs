@@ -13,6 +13,7 @@ pub use rv7::{RV7_HELP, Rv7Error, rv7};
 /// What integration tests and benches reach of the private rooms; no part of the public interface.
 #[doc(hidden)]
 pub mod internals {
+    pub use crate::backend::CpuPool;
     pub use crate::bound::{Ellipsoid, Union, UnionOptions};
     pub use crate::math::log_sum_exp;
     pub use crate::nn::Ensemble;
