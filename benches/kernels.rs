@@ -56,44 +56,48 @@ fn networks(c: &mut Criterion) {
         let loss = relative_loss(&out, &truth);
         assert!(loss < MAX_LOSS, "loss {loss} in {n_dim} dimensions");
 
-        let mut group = c.benchmark_group("networks: train an ensemble of four on 4000 points");
+        let mut group = c.benchmark_group("networks, train an ensemble of four on 4000 points");
         group.sample_size(10).sampling_mode(SamplingMode::Flat);
         group.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_secs(1));
-        group.bench_function(BenchmarkId::new("dims", n_dim), |b| {
+        group.bench_function(BenchmarkId::from_parameter(format!("{n_dim} dims")), |b| {
             b.iter_batched(|| (), |()| train(), BatchSize::PerIteration);
         });
         group.finish();
 
-        let mut group = c.benchmark_group("networks: predict 100000 rows");
+        let mut group = c.benchmark_group("networks, predict 100000 rows");
         group.sample_size(10).throughput(Throughput::Elements(N_ROWS as u64));
-        group.bench_function(BenchmarkId::new("dims", n_dim), |b| {
+        group.bench_function(BenchmarkId::from_parameter(format!("{n_dim} dims")), |b| {
             b.iter(|| ensemble.predict(black_box(&rows), &mut out))
         });
         group.finish();
     }
 }
 
-/// A union of `n_members` over as many clusters that lie apart on a lattice.
+/// A union of `n_members` over as many clusters that lie apart: on a lattice in two axes, anywhere in the others.
 fn union_of(n_members: usize, n_dim: usize) -> Union {
     const PER_CLUSTER: usize = 200;
     const RADIUS: f64 = 0.05;
     let mut points = Array2::zeros((n_members * PER_CLUSTER, n_dim));
     for (k, mut row) in points.rows_mut().into_iter().enumerate() {
-        let mut cluster = k / PER_CLUSTER;
-        let mut draw = Stream::new(4).at(k as u64);
+        let cluster = k / PER_CLUSTER;
+        let mut place = Stream::new(4).at(cluster as u64);
+        let mut draw = Stream::new(5).at(k as u64);
         let z: Vec<f64> = (0..n_dim).map(|_| draw.normal()).collect();
         let norm = z.iter().map(|v| v * v).sum::<f64>().sqrt();
         let radius = RADIUS * draw.uniform().powf(1.0 / n_dim as f64);
-        // Base 5, one digit for each axis: places 0.1, 0.3, .. 0.9.
-        for (x, z) in row.iter_mut().zip(z) {
-            *x = 0.1 + 0.2 * (cluster % 5) as f64 + z * radius / norm;
-            cluster /= 5;
+        for (axis, (x, z)) in row.iter_mut().zip(z).enumerate() {
+            let centre = match axis {
+                0 => 0.1 + 0.2 * (cluster % 5) as f64,
+                1 => 0.1 + 0.2 * (cluster / 5) as f64,
+                _ => 0.1 + 0.8 * place.uniform(),
+            };
+            *x = centre + z * radius / norm;
         }
     }
     let options = UnionOptions { enlarge_per_dim: 1.1, n_points_min: n_dim + 50, cube_dims: false };
     let mut union = Union::enclosing(points.view(), &options).expect("a union");
     for round in 0.. {
-        if union.members().len() == n_members || !union.split(true, Stream::new(5).substream(round)) {
+        if union.members().len() == n_members || !union.split(true, Stream::new(6).substream(round)) {
             break;
         }
     }
@@ -104,7 +108,7 @@ fn union_of(n_members: usize, n_dim: usize) -> Union {
 
 /// Trials `0..N_DRAWS`: accepted points, one after the other.
 fn draws(union: &Union, n_dim: usize, out: &mut Vec<f64>) {
-    let stream = Stream::new(6);
+    let stream = Stream::new(7);
     let mut x = vec![0.0; n_dim];
     out.clear();
     for k in 0..N_DRAWS as u64 {
@@ -124,8 +128,8 @@ fn unions(c: &mut Criterion) {
             assert!(rows.chunks(n_dim).all(|row| union.contains(row) && row.iter().all(|x| (0.0..1.0).contains(x))));
             let n_inside = (rows.len() / n_dim).min(N_DRAWS / 2);
 
-            let id = || BenchmarkId::new(format!("{n_members} members, dims"), n_dim);
-            let mut group = c.benchmark_group("union: 10000 draws");
+            let id = || BenchmarkId::from_parameter(format!("{n_members} in {n_dim} dims"));
+            let mut group = c.benchmark_group("union, 10000 draws, members");
             group.sample_size(20).throughput(Throughput::Elements(N_DRAWS as u64));
             group.bench_function(id(), |b| {
                 let mut out = Vec::with_capacity(N_DRAWS * n_dim);
@@ -135,11 +139,11 @@ fn unions(c: &mut Criterion) {
 
             // Half of the rows from the union, half from the cube.
             rows.truncate(n_inside * n_dim);
-            let mut draw = Stream::new(7).at(0);
+            let mut draw = Stream::new(8).at(0);
             rows.extend((0..(N_DRAWS - n_inside) * n_dim).map(|_| draw.uniform()));
             let count = |rows: &[f64]| rows.chunks_exact(n_dim).filter(|row| union.contains(row)).count();
             assert!(count(&rows) >= n_inside);
-            let mut group = c.benchmark_group("union: 10000 membership tests, half inside");
+            let mut group = c.benchmark_group("union, 10000 membership tests, half inside, members");
             group.sample_size(20).throughput(Throughput::Elements(N_DRAWS as u64));
             group.bench_function(id(), |b| b.iter(|| count(black_box(&rows))));
             group.finish();
@@ -155,12 +159,14 @@ fn ellipsoids(c: &mut Criterion) {
         let mut group = c.benchmark_group("ellipsoid around 2000 points");
         group.sample_size(10);
         for (name, fit) in
-            [("full, dims", Ellipsoid::enclosing as Fit), ("with cube dimensions, dims", Ellipsoid::enclosing_mixture)]
+            [("full", Ellipsoid::enclosing as Fit), ("with cube dimensions", Ellipsoid::enclosing_mixture)]
         {
             let ellipsoid = fit(points.view(), 1.1).expect("an ellipsoid");
             assert!(points.rows().into_iter().all(|row| ellipsoid.contains(row.as_slice().expect("a row"))));
             assert!(ellipsoid.log_volume().is_finite());
-            group.bench_function(BenchmarkId::new(name, n_dim), |b| b.iter(|| fit(black_box(points.view()), 1.1)));
+            group.bench_function(BenchmarkId::new(name, format!("{n_dim} dims")), |b| {
+                b.iter(|| fit(black_box(points.view()), 1.1))
+            });
         }
         group.finish();
     }
@@ -172,7 +178,7 @@ fn priors(c: &mut Criterion) {
     let mut order: Vec<usize> = (0..N_ROWS).collect();
     order.sort_by(|&a, &b| u[[a, 0]].total_cmp(&u[[b, 0]]));
     let mut theta = Array2::zeros((N_ROWS, 1));
-    let mut group = c.benchmark_group("prior: 100000 quantiles");
+    let mut group = c.benchmark_group("prior, 100000 quantiles");
     group.sample_size(20).throughput(Throughput::Elements(N_ROWS as u64));
     for (name, prior) in [
         ("uniform", Prior::new().uniform("x", -5.0..5.0)),
