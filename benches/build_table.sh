@@ -54,6 +54,10 @@ again=$(seconds cargo check --locked --no-default-features)
 model=$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo 2>/dev/null | head -1 || true)
 cores=$(nproc 2>/dev/null || sysctl -n hw.ncpu)
 commit=$(git describe --always --tags --dirty 2>/dev/null || echo unknown)
+note=
+if awk -v load="$load" -v cores="$cores" 'BEGIN { exit !(load + 0 > cores / 4) }'; then
+  note=" Other programs kept the machine busy, which lengthens the time by the clock: the CPU time is what counts here."
+fi
 MiB() { awk -v bytes="$1" 'BEGIN { printf "%.2f MiB", bytes / 1048576 }'; }
 
 mkdir -p "$(dirname "$table")"
@@ -64,7 +68,7 @@ cat >"$table" <<TABLE
 - machine: ${model:-unknown processor}, $cores cores, $(uname -sm); load average $load at the start
 - $(rustc --version)
 
-Into an empty target folder, sources of dependencies already on disk. CPU-only: \`--no-default-features\`.
+Into an empty target folder, sources of dependencies already on disk. CPU-only: \`--no-default-features\`.$note
 
 | | seconds by the clock / of CPU | crates beside livepoint |
 |---|--:|--:|
