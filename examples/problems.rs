@@ -1,15 +1,18 @@
 //! Runs a problem of known log Z, once or for many seeds, and says how the answer compares with the truth.
 
 mod common;
+#[path = "common/record.rs"]
+mod record;
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use livepoint::diagnostics::Calibration;
 use livepoint::testing::{Problem, RV7_HELP, all, problem, rv7};
-use livepoint::{NeuralBoundSampler, ProgressLine, Run, StopReason};
+use livepoint::{NeuralBoundSampler, ProgressLine, Run};
+use record::{Record, Sampler, measure};
 use serde::Serialize;
 
 /// Names the data file of problem rv7 when `--data` does not.
@@ -53,49 +56,6 @@ struct Args {
     /// Stop after so many likelihood calls
     #[arg(long, value_name = "N")]
     n_like_max: Option<usize>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Sampler {
-    NeuralBound,
-}
-
-/// One run: what `--json` prints.
-#[derive(Serialize)]
-struct Record {
-    problem: &'static str,
-    sampler: Sampler,
-    likelihood_backend: String,
-    sampler_backend: String,
-    /// Of the likelihood's pool.
-    threads: usize,
-    seed: u64,
-    n_dim: usize,
-    /// Rows evaluated in the whole run.
-    n_like: usize,
-    n_like_exploration: usize,
-    n_eff: f64,
-    ess_kish: f64,
-    log_z: f64,
-    log_z_error: f64,
-    log_z_truth: Option<f64>,
-    log_z_truth_error: f64,
-    max_weight_share: f64,
-    /// Wall time of the whole run.
-    wall_s: f64,
-    /// User and system time of the process during the run, all threads.
-    cpu_s: f64,
-    /// CPU time in the likelihood, summed over threads.
-    likelihood_s: f64,
-    /// CPU time in the training of networks, summed over threads.
-    train_s: f64,
-    /// Largest resident set of the process so far.
-    peak_rss_mib: f64,
-    /// Whether the targets were reached, or what ended the run before.
-    stopped: StopReason,
-    /// What the run itself says against trusting it.
-    warnings: Vec<String>,
 }
 
 /// What `--seeds` ends with.
@@ -142,7 +102,7 @@ fn main() -> Result<(), common::Failure> {
 fn run(args: &Args, problem: &Problem, seed: u64, folder: &str) -> Result<Record, common::Failure> {
     let backends = args.common.backends();
     let (prior, likelihood) = (problem.prior(), problem.likelihood());
-    let mut run = Run::new(&prior, &likelihood).backends(backends.clone()).observer(ProgressLine::new());
+    let mut run = Run::new(&prior, &likelihood).observer(ProgressLine::new());
     if let Some(timeout) = args.timeout {
         run = run.timeout(timeout);
     }
@@ -150,36 +110,7 @@ fn run(args: &Args, problem: &Problem, seed: u64, folder: &str) -> Result<Record
         run = run.n_like_max(n_like_max);
     }
 
-    let (wall, cpu) = (Instant::now(), usage().cpu_s);
-    let result = run.sample(sampler(args).seed(seed))?;
-    let (wall_s, usage) = (wall.elapsed().as_secs_f64(), usage());
-
-    let evidence = result.evidence();
-    let record = Record {
-        problem: problem.name,
-        sampler: args.sampler,
-        likelihood_backend: backends.likelihood.to_string(),
-        sampler_backend: backends.sampler.to_string(),
-        threads: threads(&backends.likelihood),
-        seed,
-        n_dim: problem.n_dim,
-        n_like: result.n_like(),
-        n_like_exploration: result.n_like_exploration(),
-        n_eff: evidence.n_eff,
-        ess_kish: result.posterior().ess_kish(),
-        log_z: evidence.log_z,
-        log_z_error: evidence.log_z_error,
-        log_z_truth: problem.log_z_truth,
-        log_z_truth_error: problem.log_z_truth_error,
-        max_weight_share: evidence.max_weight_share,
-        wall_s,
-        cpu_s: usage.cpu_s - cpu,
-        likelihood_s: result.timing().likelihood_s,
-        train_s: result.timing().train_s,
-        peak_rss_mib: usage.peak_rss_mib,
-        stopped: result.stopped(),
-        warnings: result.warnings(),
-    };
+    let (record, result) = measure(problem, run, &backends, args.sampler, sampler(args), seed)?;
     if args.json {
         println!("{}", serde_json::to_string(&record)?);
         args.common.save(&result, folder)?;
@@ -234,13 +165,6 @@ fn list() {
     println!("{:<14} {:>5} {:>18}  needs a data file by --data or {RV7_VARIABLE}: {RV7_HELP}", "rv7", 7, "-748.4165");
 }
 
-fn threads(backend: &livepoint::Backend) -> usize {
-    match backend {
-        livepoint::Backend::Cpu { threads: 0 } => std::thread::available_parallelism().map_or(1, usize::from),
-        livepoint::Backend::Cpu { threads } => *threads,
-    }
-}
-
 fn parse_seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
     let (first, last) = text.split_once("..").ok_or("expected A..B, as in 1..20")?;
     let number =
@@ -257,23 +181,4 @@ fn parse_seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
 fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
-}
-
-/// What the operating system says about this process.
-struct Usage {
-    cpu_s: f64,
-    peak_rss_mib: f64,
-}
-
-fn usage() -> Usage {
-    // SAFETY: rusage is plain numbers, for which zero bytes are a value, and getrusage writes to nothing else.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
-        usage
-    };
-    let seconds = |time: libc::timeval| time.tv_sec as f64 + 1e-6 * time.tv_usec as f64;
-    // Linux counts in KiB, macOS in bytes.
-    let unit = if cfg!(target_os = "macos") { 1.0 / 1024.0 } else { 1.0 } / 1024.0;
-    Usage { cpu_s: seconds(usage.ru_utime) + seconds(usage.ru_stime), peak_rss_mib: usage.ru_maxrss as f64 * unit }
 }

@@ -184,6 +184,65 @@ mod with_testing {
     }
 
     #[test]
+    fn calibrate_writes_its_table_and_its_records() {
+        let out = tempfile::tempdir().unwrap();
+        let (table, records) = (out.path().join("table.md"), out.path().join("records.jsonl"));
+        let (files, small) =
+            ([table.to_str().unwrap(), records.to_str().unwrap()], ["--n-live", "300", "--n-eff", "500"]);
+        let calibrate = |jobs: &str| {
+            let options = ["--problems", "gauss1:3,constant2:2", "--threads", "1", "--jobs", jobs];
+            let output =
+                run("calibrate", &[&small[..], &options, &["--markdown", files[0], "--jsonl", files[1]]].concat());
+            assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+            let table = std::fs::read_to_string(&table).unwrap();
+            // Three runs may look biased; the exit status says what the table says.
+            assert_eq!(output.status.code(), Some(i32::from(table.contains("FAIL"))), "{table}");
+            let mut records: Vec<Value> = std::fs::read_to_string(&records)
+                .unwrap()
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+                .collect();
+            records.sort_by_key(|record| (record["problem"].to_string(), record["seed"].as_u64()));
+            (table, records)
+        };
+        let (table, records) = calibrate("1");
+        for text in [
+            "command: `cargo calibrate --n-live 300",
+            "machine: ",
+            "\"n_live\":300",
+            "Seeds 1 to R",
+            "**Family verdict**",
+        ] {
+            assert!(table.contains(text), "no `{text}` in:\n{table}");
+        }
+        let seeds: Vec<u64> = records.iter().map(|record| record["seed"].as_u64().unwrap()).collect();
+        assert_eq!(seeds, [1, 2, 1, 2, 3]);
+        let log_z = |records: &[Value]| records.iter().map(|r| r["log_z"].as_f64().unwrap()).collect::<Vec<f64>>();
+        let gauss1 = log_z(&records[2..]);
+        let bias = format!("| gauss1 | 3 | {:+.5} ± ", gauss1.iter().sum::<f64>() / 3.0);
+        assert!(table.contains(&bias), "no `{bias}` in:\n{table}");
+        assert!(
+            table.lines().any(|line| line.starts_with("| constant2 | 2 ") && line.ends_with("| pass |")),
+            "{table}"
+        );
+        assert_eq!(log_z(&calibrate("3").1), log_z(&records), "jobs change the result");
+    }
+
+    #[test]
+    fn calibrate_refuses_what_it_cannot_run() {
+        for (args, reason) in [
+            (["--problems", "no-such:3"], "there is no problem `no-such`"),
+            (["--problems", "gauss3"], "as in gauss3:100"),
+            (["--problems", "gauss3:1"], "fewer than two seeds"),
+            (["--jobs", "0"], "0 is not in 1..=65535"),
+            (["--markdown", "no/such/folder/table.md"], "cannot write the file no/such/folder/table.md"),
+        ] {
+            let message = refusal("calibrate", &args);
+            assert!(message.contains(reason), "{args:?}: {message}");
+        }
+    }
+
+    #[test]
     fn a_readable_run_names_the_truth() {
         let text = stdout("problems", &[&SMALL[..], &["--problem", "plateau"]].concat());
         let (_, error) = value_and_error(&text, "log Z - truth:");

@@ -1,0 +1,203 @@
+//! Calibration: runs problems of known log Z for many seeds and judges whether the reported errors are honest.
+
+// A table of many runs is printed here, no single result.
+#[allow(dead_code)]
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/record.rs"]
+mod record;
+mod report;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use clap::Parser;
+use livepoint::testing::{Problem, problem};
+use livepoint::{Run, Sampler as _};
+use record::{Sampler, measure};
+use report::{Measured, Report, Row};
+
+const TABLE: &str = "gauss3:100,gauss1:100,rosen2:100,plateau:100,corners:100,shells5:20,gauss10corr:20";
+
+/// Run problems of known log Z for many seeds and judge the errors of log Z.
+///
+/// Seeds are fixed beforehand and none is replaced: R of them from --seed on. Every run is a process of its own, so that its CPU time is known.
+/// Exit status 1 says that the calibration failed.
+#[derive(Parser)]
+struct Args {
+    #[command(flatten)]
+    common: common::CommonArgs,
+    /// Problems and their numbers of seeds R
+    #[arg(long, value_name = "NAME:R,..", value_delimiter = ',', default_value = TABLE, value_parser = parse_problem)]
+    problems: Vec<(String, u64)>,
+    /// Write the table to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Write one line of JSON for each run to this file, as soon as it is done
+    #[arg(long, value_name = "FILE")]
+    jsonl: Option<PathBuf>,
+    /// Runs side by side, each with the threads of its backends; results do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: u16,
+    /// Do one run and print its record: what this program starts itself with
+    #[arg(long, value_name = "NAME:SEED", value_parser = parse_run, hide = true)]
+    one: Option<(String, u64)>,
+}
+
+fn main() -> Result<ExitCode, common::Failure> {
+    let args = Args::parse();
+    if let Some((name, seed)) = &args.one {
+        one(&args, &find(name), *seed)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let args = Args { common: args.common.prepared(), ..args };
+    let problems: Vec<(Problem, u64)> = args.problems.iter().map(|(name, runs)| (find(name), *runs)).collect();
+    // What cannot be written is known before hours of work; an old table stays until there is a new one.
+    if let Some(path) = &args.markdown {
+        open(path, false);
+    }
+    let jsonl = args.jsonl.as_deref().map(|path| open(path, true));
+
+    let lines = run_all(&problems, args.common.seed, usize::from(args.jobs), jsonl)?;
+
+    let mut lines = lines.into_iter();
+    let mut rows = Vec::new();
+    for (problem, n_runs) in &problems {
+        let lines: Vec<Option<String>> = lines.by_ref().take(*n_runs as usize).collect();
+        let runs: Vec<Measured> = lines.iter().flatten().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let truth = problem.log_z_truth.unwrap_or(f64::NAN);
+        rows.push(Row::new(problem.name, *n_runs, truth, runs));
+    }
+    let backends = args.common.backends();
+    let report = Report {
+        options: format!(
+            "likelihood on {}, sampler on {}, {} run(s) side by side",
+            backends.likelihood, backends.sampler, args.jobs
+        ),
+        settings: args.common.sampler().settings().to_string(),
+        first_seed: args.common.seed,
+        rows,
+    };
+    match &args.markdown {
+        Some(path) => std::fs::write(path, report.to_string())?,
+        None => print!("{report}"),
+    }
+    Ok(if report.passes() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One run in this process; its record goes to standard output.
+fn one(args: &Args, problem: &Problem, seed: u64) -> Result<(), common::Failure> {
+    let (prior, likelihood) = (problem.prior(), problem.likelihood());
+    let run = Run::new(&prior, &likelihood);
+    let (record, result) =
+        measure(problem, run, &args.common.backends(), Sampler::NeuralBound, args.common.sampler(), seed)?;
+    println!("{}", serde_json::to_string(&record)?);
+    args.common.save(&result, &format!("{}/seed{seed}", problem.name))
+}
+
+/// Every run of every problem as a process of its own, `jobs` at a time: its record, or nothing for a run that failed.
+fn run_all(
+    problems: &[(Problem, u64)],
+    first_seed: u64,
+    jobs: usize,
+    jsonl: Option<File>,
+) -> Result<Vec<Option<String>>, common::Failure> {
+    let runs: Vec<String> = problems
+        .iter()
+        .flat_map(|(problem, n_runs)| (0..*n_runs).map(|k| format!("{}:{}", problem.name, first_seed + k)))
+        .collect();
+    let program = std::env::current_exe()?;
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Done { n: 0, records: vec![None; runs.len()], jsonl });
+    let show = std::io::stderr().is_terminal();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(run) = runs.get(index) else { break };
+                    let record = record_of(&program, &arguments, run);
+                    let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    done.n += 1;
+                    match record.and_then(|record| done.write(&record).map(|()| record)) {
+                        Ok(record) => done.records[index] = Some(record),
+                        Err(reason) => eprintln!("{run} failed: {reason}"),
+                    }
+                    if show {
+                        eprint!("\r\x1b[K{} of {} runs, last {run}", done.n, runs.len());
+                    }
+                }
+            });
+        }
+    });
+    if show {
+        eprintln!();
+    }
+    Ok(done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).records)
+}
+
+/// What the workers have done so far.
+struct Done {
+    n: usize,
+    records: Vec<Option<String>>,
+    jsonl: Option<File>,
+}
+
+impl Done {
+    fn write(&mut self, record: &str) -> Result<(), String> {
+        self.jsonl
+            .as_mut()
+            .map_or(Ok(()), |file| writeln!(file, "{record}"))
+            .map_err(|error| format!("--jsonl: {error}"))
+    }
+}
+
+/// The record that the process of one run prints.
+fn record_of(program: &Path, arguments: &[OsString], run: &str) -> Result<String, String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .args(["--one", run])
+        .output()
+        .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
+    if !output.status.success() {
+        return Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    String::from_utf8(output.stdout).map(|line| line.trim().to_owned()).map_err(|error| error.to_string())
+}
+
+/// The problem of that name; ends the program when there is none.
+fn find(name: &str) -> Problem {
+    problem(name).filter(|problem| problem.log_z_truth.is_some()).unwrap_or_else(|| {
+        let names: Vec<&str> =
+            livepoint::testing::all().iter().filter(|p| p.log_z_truth.is_some()).map(|problem| problem.name).collect();
+        common::usage_error(&format!("there is no problem `{name}` with a known log Z; there are {}", names.join(", ")))
+    })
+}
+
+/// The file to write to, emptied if `truncate`; ends the program when it cannot be written.
+fn open(path: &Path, truncate: bool) -> File {
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(truncate)
+        .open(path)
+        .unwrap_or_else(|error| common::usage_error(&format!("cannot write the file {}: {error}", path.display())))
+}
+
+fn parse_problem(text: &str) -> Result<(String, u64), String> {
+    let (name, runs) = parse_run(text)?;
+    // A scatter needs two runs.
+    if runs < 2 { Err(format!("`{text}` has fewer than two seeds")) } else { Ok((name, runs)) }
+}
+
+fn parse_run(text: &str) -> Result<(String, u64), String> {
+    let expected = || format!("`{text}` is not a problem and a number, as in gauss3:100");
+    let (name, number) = text.split_once(':').ok_or_else(expected)?;
+    Ok((name.to_owned(), number.parse().map_err(|_| expected())?))
+}
