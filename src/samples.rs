@@ -24,8 +24,9 @@ pub struct Samples {
     derived: Vec<f64>,
     log_l: Vec<f64>,
     log_l_birth: Vec<f64>,
+    /// When exploration opens again, what was sampled becomes part of it.
     phase: Vec<Phase>,
-    /// The one thing that changes: a later bound takes points over from the shells it cuts into.
+    /// A later bound takes points over from the shells it cuts into.
     shell: Vec<u32>,
 }
 
@@ -88,6 +89,11 @@ impl Samples {
 
     pub(crate) fn set_shell(&mut self, id: usize, shell: u32) {
         self.shell[id] = shell;
+    }
+
+    /// Counts every point so far as one of the exploration.
+    pub(crate) fn reopen(&mut self) {
+        self.phase.fill(Phase::Exploration);
     }
 
     /// Writes one evaluated point.

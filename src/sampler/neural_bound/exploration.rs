@@ -8,16 +8,21 @@ use super::shells::Tagged;
 use super::{Options, Pending, SamplerError, Stage, State};
 use crate::backend::CpuPool;
 use crate::bound::NeuralBound;
-use crate::evidence::shell_log_weights;
+use crate::evidence::{ShellEvidence, ShellVolume, shell_log_weights};
 use crate::live_points::threshold;
 use crate::math::log_sum_exp;
-use crate::samples::{NO_SHELL, Phase};
+use crate::samples::NO_SHELL;
 
 /// Candidate bounds in a row that may fail before the exploration is taken as far as it goes.
 const N_REJECTED_MAX: usize = 10;
 
 /// Calls, in units of `n_live`, after which a likelihood that is -inf nearly everywhere is an error.
 const N_LIKE_INFINITE_MAX: usize = 1000;
+
+/// A shell is left to the one in front of it when it holds less than this fraction of its bound and less than that share of the
+/// evidence: finding points in it would cost more draws than it is worth.
+const SHELL_FRACTION_MIN: f64 = 0.01;
+const SHELL_SHARE_MIN: f64 = 1e-3;
 
 #[derive(Debug)]
 pub(super) struct Exploration {
@@ -31,6 +36,8 @@ pub(super) struct Exploration {
     n_rejected: usize,
     f_live: f64,
     finished: bool,
+    /// The next bound goes around a spike that the newest bound left outside: it need not be smaller.
+    reopened: bool,
 }
 
 impl Exploration {
@@ -44,6 +51,22 @@ impl Exploration {
             n_rejected: 0,
             f_live: 1.0,
             finished: false,
+            reopened: false,
+        }
+    }
+
+    /// Exploration that opens again around a spike: a bound is due at once.
+    pub(super) fn reopened() -> Self {
+        Self {
+            n_update_iter: i64::MAX,
+            n_like_iter: 0,
+            n_like_checked: 0,
+            transfer: Vec::new(),
+            queue: VecDeque::new(),
+            n_rejected: 0,
+            f_live: 1.0,
+            finished: false,
+            reopened: true,
         }
     }
 }
@@ -116,8 +139,9 @@ impl State {
         let n_points_min = self.n_points_min();
         let newest = self.shells.len() - 1;
         let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
+        let reopened = std::mem::take(&mut e.reopened);
         // A constant likelihood, or a plateau at the top that is already enclosed: there is nothing further in.
-        if max > f64::NEG_INFINITY && (max == min || max <= self.shells.threshold(newest)) {
+        if max > f64::NEG_INFINITY && (max == min || !reopened && max <= self.shells.threshold(newest)) {
             e.finished = true;
             return Ok(());
         }
@@ -143,13 +167,13 @@ impl State {
             Ok(bound) => {
                 self.train_s += bound.train_s();
                 let candidate = self.shells.candidate(bound, threshold, pool);
-                Ok(if self.shells.is_smaller(&candidate) { candidate } else { self.shells.relaxed(candidate, pool) })
+                Ok(if reopened || self.shells.is_smaller(&candidate) { candidate } else { self.shells.relaxed(candidate, pool) })
             }
             Err(error) => Err(error),
         };
         let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
         match candidate {
-            Ok(candidate) if self.shells.is_smaller(&candidate) => {
+            Ok(candidate) if reopened || self.shells.is_smaller(&candidate) => {
                 e.n_rejected = 0;
                 e.queue.clear();
                 e.transfer = vec![VecDeque::new(); self.shells.len()];
@@ -188,7 +212,10 @@ impl State {
     pub(super) fn learn(&mut self, n_new: usize) -> Result<(), SamplerError> {
         let newest = self.shells.threshold(self.shells.len() - 1);
         let n = self.samples.len();
-        let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
+        let Stage::Exploration(e) = &mut self.stage else {
+            self.reopen_at_spike();
+            return Ok(());
+        };
         e.n_like_iter += n_new;
         e.n_update_iter += self.samples.log_l()[n - n_new..].iter().filter(|l| **l >= newest).count() as i64;
         // The share changes slowly and its cost grows with the number of points: not every batch.
@@ -224,18 +251,14 @@ impl State {
         if total == f64::NEG_INFINITY { 1.0 } else { (log_sum_exp(&all[..self.options.n_live]) - total).exp() }
     }
 
-    /// Ends the exploration: shells without points go, bounds and counts of the exploration stay as they are from here on.
+    /// Ends the exploration: shells with next to nothing in them go, bounds and counts of the exploration stay as they are from here on.
     pub(super) fn freeze(&mut self, pool: &CpuPool) {
-        let mut n = vec![0usize; self.shells.len()];
-        for (&shell, _) in
-            self.samples.shells().iter().zip(self.samples.phase()).filter(|(_, p)| **p == Phase::Exploration)
-        {
-            if shell != NO_SHELL {
-                n[shell as usize] += 1;
-            }
-        }
-        let mut keep: Vec<bool> = n.iter().map(|n| *n > 0).collect();
-        let mut target: Vec<u32> = Vec::with_capacity(n.len());
+        let evidence = self.evidence(true);
+        let volumes = self.shells.volumes(&self.samples, true);
+        let holds_something = |(s, v): (&ShellEvidence, &ShellVolume)| {
+            s.n_points > 0 && (v.shell.value() >= SHELL_FRACTION_MIN || (s.log_z - evidence.log_z).exp() >= SHELL_SHARE_MIN)
+        };
+        let mut keep: Vec<bool> = evidence.shells.iter().zip(&volumes).map(holds_something).collect();
         // Outside the first bound there is no shell to take over: if the cube's is empty, the first bound goes instead.
         if let [outermost, first, ..] = &mut keep[..]
             && !*outermost
@@ -245,9 +268,14 @@ impl State {
         if let Some(outermost) = keep.first_mut() {
             *outermost = true;
         }
-        for keep in &keep {
-            target.push(target.last().map_or(0, |t| t + u32::from(*keep)));
-        }
+        let mut n_kept = 0;
+        let target: Vec<u32> = keep
+            .iter()
+            .map(|keep| {
+                n_kept += u32::from(*keep);
+                if *keep { n_kept - 1 } else { NO_SHELL }
+            })
+            .collect();
         for id in 0..self.samples.len() {
             if let Some(shell) = self.samples.shell(id) {
                 self.samples.set_shell(id, target[shell]);

@@ -63,7 +63,7 @@ impl Default for NeuralBoundSampler {
             n_update: None,
             enlarge_per_dim: 1.1,
             n_points_min: None,
-            split_threshold: 100.0,
+            split_threshold: 10.0,
             n_networks: 4,
             network: NetworkOptions::default(),
             n_batch: 100,
@@ -100,7 +100,9 @@ impl NeuralBoundSampler {
         self
     }
 
-    /// The outer union is split while it is this many times larger than the volume of the live points. Default 100.
+    /// The outer union is split while it is this many times larger than the volume of the live points. Default 10.
+    ///
+    /// nautilus has 100: there a tighter union does not pay, here draws and membership cost more than splitting.
     pub fn split_threshold(mut self, split_threshold: f64) -> Self {
         self.options.split_threshold = split_threshold;
         self
@@ -205,7 +207,7 @@ impl NeuralBoundSampler {
             o.split_threshold.is_finite() && o.split_threshold > 1.0,
             "split_threshold",
             o.split_threshold.to_string(),
-            "must be above 1; 100 is the default",
+            "must be above 1; 10 is the default",
         )?;
         check(
             positive(o.targets.f_live) && o.targets.f_live < 1.0,
@@ -246,6 +248,8 @@ struct State {
     stage: Stage,
     pending: Option<Pending>,
     train_s: f64,
+    /// Times that the sampling phase met a spike and exploration opened again.
+    n_reopened: usize,
     warnings: Vec<String>,
 }
 
@@ -272,6 +276,7 @@ impl State {
             stage: Stage::Exploration(exploration::Exploration::new(options)),
             pending: None,
             train_s: 0.0,
+            n_reopened: 0,
             warnings: Vec::new(),
         }
     }

@@ -2,6 +2,7 @@
 
 use ndarray::Array2;
 
+use super::exploration::Exploration;
 use super::{Pending, Stage, State};
 use crate::backend::CpuPool;
 use crate::evidence::Evidence;
@@ -11,6 +12,13 @@ const N_DRAWS_MAX: u64 = 1 << 20;
 
 /// Share of the plan that the first round asks for, while only exploration tells what each shell needs.
 const FIRST_ROUND: f64 = 0.5;
+
+/// A fresh point with more than this share of the weight, and this many times the mean share, is a spike.
+const SPIKE_SHARE: f64 = 0.05;
+const SPIKE_POINTS: f64 = 20.0;
+
+/// Times that exploration opens again at most.
+const N_REOPENED_MAX: usize = 20;
 
 #[derive(Debug)]
 pub(super) struct Sampling {
@@ -78,6 +86,21 @@ impl State {
             let u = Array2::from_shape_vec((shell.len(), n_dim), rows).unwrap_or_default();
             self.pending = Some(Pending { u, shell });
             return;
+        }
+    }
+
+    /// Goes back to exploring when one fresh point carries so much weight that a peak must have been missed; what was sampled
+    /// so far shapes the new bounds and so becomes part of the exploration.
+    pub(super) fn reopen_at_spike(&mut self) {
+        if self.n_reopened == N_REOPENED_MAX || !self.every_shell_sampled() {
+            return;
+        }
+        let fresh = self.evidence(false);
+        if fresh.max_weight_share > SPIKE_SHARE.max(SPIKE_POINTS / fresh.n_points as f64) {
+            self.n_reopened += 1;
+            self.samples.reopen();
+            self.shells.reopen();
+            self.stage = Stage::Exploration(Exploration::reopened());
         }
     }
 

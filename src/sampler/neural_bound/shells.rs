@@ -242,6 +242,17 @@ impl Shells {
         }
     }
 
+    /// Goes back to exploring: what the sampling phase counted counts as exploration, and new draws come from new streams.
+    pub(super) fn reopen(&mut self) {
+        for shell in &mut self.shells {
+            shell.exploration = shell.exploration.merge(&shell.sampling);
+            shell.sampling = ShellVolume { log_v_members: shell.exploration.log_v_members, ..ShellVolume::default() };
+            shell.recounted = None;
+            shell.stream = shell.stream.substream(3);
+            shell.next_draw = 0;
+        }
+    }
+
     /// Fraction of the draws from the members of each bound that ended in its shell while exploring.
     pub(super) fn exploration_yield(&self, samples: &Samples) -> Vec<f64> {
         self.exploration_volumes(samples)
