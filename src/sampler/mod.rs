@@ -19,6 +19,9 @@ pub struct Space {
     pub n_derived: usize,
     /// Dimensions of the unit cube whose ends are the same point.
     pub periodic: Vec<usize>,
+    /// The prior in words. A run goes on only under the prior that it began with, for the ledger holds points of the unit cube;
+    /// two priors are taken for the same when they read the same, and the code of a user's own transform cannot be read.
+    pub prior: String,
 }
 
 /// Proposes batches and learns from them.
@@ -26,7 +29,7 @@ pub trait Sampler {
     /// Checks the options against the problem; called at the start of every run, also one that goes on.
     fn start(&mut self, space: &Space) -> Result<(), SamplerError>;
 
-    /// The next batch, at most `max_points` rows; `None` when the targets are reached.
+    /// The next batch, at most `max_points` rows; `None` when the targets are reached, or when the status says `stalled`.
     fn propose(&mut self, pool: &CpuPool, max_points: usize) -> Result<Option<Proposal>, SamplerError>;
 
     /// Takes the answers to the leading rows of the last proposal, all of them unless the run was stopped.
@@ -54,7 +57,7 @@ pub trait Sampler {
 /// Where a sampler stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SamplerStatus {
-    /// What it is doing: `exploration`, `sampling` or `done`.
+    /// What it is doing: `exploration`, `sampling`, or `stalled` when no more points can be drawn, short of the targets.
     pub phase: &'static str,
     /// Evaluated points so far.
     pub n_like: usize,
