@@ -57,3 +57,8 @@ pub use run::{
 pub use sampler::neural_bound::NeuralBoundSampler;
 pub use sampler::{Sampler, SamplerError, SamplerStatus, Space};
 pub use samples::{Phase, Samples};
+
+/// Compiles and runs the Rust code of the README; no part of the crate.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -135,7 +135,7 @@ impl Posterior {
         Some(self.rows.column(self.names.iter().position(|own| own == name)?))
     }
 
-    /// Kish's effective sample size, `(sum w)^2 / sum w^2`.
+    /// Kish's effective sample size, `(sum w)^2 / sum w^2`. Means nothing for a posterior without rows.
     pub fn ess_kish(&self) -> f64 {
         // The sum of weights is 1.
         1.0 / self.log_weight.iter().map(|value| (2.0 * value).exp()).sum::<f64>()

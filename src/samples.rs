@@ -44,12 +44,12 @@ impl Samples {
         self.log_l.is_empty()
     }
 
-    /// Positions in the unit cube, `[n_points, n_dim]`.
+    /// Positions in the unit cube, `[n_points, n_dim]`: the sampled parameters only, see [`Prior::sampled_names`](crate::Prior::sampled_names).
     pub fn u(&self) -> ArrayView2<'_, f64> {
         rows(&self.u, self.len(), self.n_dim)
     }
 
-    /// Derived values, `[n_points, n_derived]`.
+    /// Derived values, `[n_points, n_derived]`; NaN where the likelihood gave none.
     pub fn derived(&self) -> ArrayView2<'_, f64> {
         rows(&self.derived, self.len(), self.n_derived)
     }
@@ -59,7 +59,8 @@ impl Samples {
         &self.log_l
     }
 
-    /// The log L that each point was required to exceed (softly, for bounds) when it was drawn, `[n_points]`.
+    /// The log L that each point was required to exceed (softly, for bounds) when it was drawn, `[n_points]`; -inf for points of the
+    /// whole unit cube.
     pub fn log_l_birth(&self) -> &[f64] {
         &self.log_l_birth
     }
@@ -69,7 +70,10 @@ impl Samples {
         &self.phase
     }
 
-    /// The shell of each point, `[n_points]`; `None` for a point that no shell uses.
+    /// The shell of point `id`, counted from the unit cube (0) inwards; `None` for a point that no shell uses.
+    ///
+    /// # Panics
+    /// If there is no point `id`.
     pub fn shell(&self, id: usize) -> Option<usize> {
         (self.shell[id] != NO_SHELL).then_some(self.shell[id] as usize)
     }

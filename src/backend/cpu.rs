@@ -14,6 +14,9 @@ pub struct CpuPool {
 
 impl CpuPool {
     /// Starts `threads` threads (0: one per available core) named `livepoint-{role}-{index}`.
+    ///
+    /// # Errors
+    /// More threads than a pool may have, or than the system gives.
     pub fn new(threads: usize, role: &str) -> Result<Self, BackendError> {
         // rayon would silently start fewer.
         let most = rayon::max_num_threads();

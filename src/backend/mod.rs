@@ -32,7 +32,7 @@ impl fmt::Display for Backend {
     }
 }
 
-/// The pair that says which machine does which half of a run.
+/// The pair that says which machine does which half of a run; made from `(likelihood, sampler)` or from one value for both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backends {
     /// Evaluates the prior transform and the likelihood.

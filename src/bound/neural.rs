@@ -23,9 +23,16 @@ pub(crate) struct NeuralBoundOptions {
     pub network: NetworkOptions,
 }
 
-/// Live points that a cluster's networks must accept, as a fraction: below it their threshold is lowered, so that
-/// no mode is cut away. The cubic fit leaves some live points outside by design, about a tenth.
+/// Live points that a cluster's networks must accept, as a fraction. The cubic fit leaves some of those next to the threshold
+/// outside by design, and nothing is lost by it: the next threshold is higher.
 const RECALL_FLOOR: f64 = 0.8;
+
+/// Live points with at least this score, the upper half of them, are deep: they will be live again in the next bound. A thin
+/// tail may hold a handful of them now and much of the evidence later on, so that losing them loses it.
+const DEEP_SCORE: f64 = 0.75;
+
+/// Growth of the accepted volume that a lower threshold may cost to keep every deep point; what is still outside gets patches.
+const DEEP_GROWTH: f64 = 1.2;
 
 /// Outer unions are not split further than this many members: membership costs grow with their number.
 const MAX_MEMBERS: usize = 128;
@@ -36,18 +43,24 @@ pub(crate) struct NeuralBound {
     outer: Union,
     clusters: Vec<Cluster>,
     n_dim: usize,
+    /// CPU seconds of training, summed over threads.
+    train_s: f64,
 }
 
 #[derive(Debug)]
 struct Cluster {
     ellipsoid: Ellipsoid,
     emulator: Option<Emulator>,
+    /// Put over deep points that the networks of another cluster do not accept.
+    patch: bool,
 }
 
 #[derive(Debug)]
 struct Emulator {
     ensemble: Ensemble,
     threshold: f32,
+    /// The threshold as it would be if deep points did not matter.
+    lenient: f32,
 }
 
 /// Rows that passed and how many were tried.
@@ -85,7 +98,7 @@ impl NeuralBound {
         let live_points = points.select(ndarray::Axis(0), &live);
 
         let mut separate =
-            Union::enclosing(live_points.view(), &UnionOptions { cube_dims: false, ..options.union.clone() })?;
+            Union::enclosing(live_points.view(), &UnionOptions { cube_dims: false, ..options.union })?;
         for round in 0.. {
             if separate.members().len() >= MAX_MEMBERS || !separate.split(false, stream.substream(1).substream(round)) {
                 break;
@@ -93,7 +106,7 @@ impl NeuralBound {
         }
 
         let mut outer =
-            Union::enclosing(live_points.view(), &UnionOptions { cube_dims: true, ..options.union.clone() })?;
+            Union::enclosing(live_points.view(), &UnionOptions { cube_dims: true, ..options.union })?;
         let excess = options.split_threshold.ln() + n_dim as f64 * options.union.enlarge_per_dim.ln();
         for round in 0.. {
             if outer.log_volume() - log_v_live <= excess
@@ -106,18 +119,30 @@ impl NeuralBound {
         while outer.trim() {}
 
         let points = points.as_standard_layout();
-        let rows = points.as_slice().unwrap_or(&[]);
+        let trainer = Trainer { rows: points.as_slice().unwrap_or(&[]), n_dim, log_l, threshold, options, pool };
         let mut clusters = Vec::with_capacity(separate.members().len());
         for (index, ellipsoid) in separate.members().iter().enumerate() {
-            let emulator = if options.n_networks == 0 {
-                None
-            } else {
-                let stream = stream.substream(3).substream(index as u64);
-                Emulator::train(rows, n_dim, log_l, threshold, ellipsoid, options, stream, pool)?
-            };
-            clusters.push(Cluster { ellipsoid: ellipsoid.clone(), emulator });
+            let stream = stream.substream(3).substream(index as u64);
+            let (emulator, missed) = trainer.train(ellipsoid, stream, &[])?;
+            clusters.push(Cluster { ellipsoid: ellipsoid.clone(), emulator, patch: false });
+            if !missed.is_empty() {
+                clusters.extend(trainer.patches(ellipsoid, &missed, stream.substream(1))?);
+            }
         }
-        Ok(Self { shift, outer, clusters, n_dim })
+        let train_s = clusters.iter().filter_map(|c| c.emulator.as_ref()).map(|e| e.ensemble.cpu_seconds()).sum();
+        Ok(Self { shift, outer, clusters, n_dim, train_s })
+    }
+
+    /// Gives up what was done to keep every deep point; false when there was nothing to give up.
+    pub fn relax(&mut self) -> bool {
+        let n_clusters = self.clusters.len();
+        self.clusters.retain(|c| !c.patch);
+        let mut relaxed = self.clusters.len() < n_clusters;
+        for emulator in self.clusters.iter_mut().filter_map(|c| c.emulator.as_mut()) {
+            relaxed |= emulator.threshold < emulator.lenient;
+            emulator.threshold = emulator.lenient;
+        }
+        relaxed
     }
 
     /// Logarithm of the summed volume of the members of the outer union, before the counted fractions.
@@ -126,7 +151,7 @@ impl NeuralBound {
     }
 
     pub fn train_s(&self) -> f64 {
-        self.clusters.iter().filter_map(|c| c.emulator.as_ref()).map(|e| e.ensemble.cpu_seconds()).sum()
+        self.train_s
     }
 
     /// The draws of `range` from the members, those kept that are in the cube, counted once and accepted by the networks.
@@ -211,45 +236,126 @@ impl NeuralBound {
     }
 }
 
-impl Emulator {
-    /// Trains on every point inside the ellipsoid; `None` when all of them are live, so that there is nothing to tell apart.
-    #[allow(clippy::too_many_arguments)]
+/// What every network of a bound is trained on.
+struct Trainer<'a> {
+    /// Every point, shifted, `[n_points, n_dim]`.
+    rows: &'a [f64],
+    n_dim: usize,
+    log_l: &'a [f64],
+    threshold: f64,
+    options: &'a NeuralBoundOptions,
+    pool: &'a CpuPool,
+}
+
+impl Trainer<'_> {
+    fn row(&self, point: usize) -> &[f64] {
+        &self.rows[point * self.n_dim..(point + 1) * self.n_dim]
+    }
+
+    /// Trains on every point inside the ellipsoid; no emulator when all of them are live, so that there is nothing to tell apart.
+    ///
+    /// The threshold is low enough to accept `keep`. Returns the deep points that are left outside, too.
     fn train(
-        rows: &[f64],
-        n_dim: usize,
-        log_l: &[f64],
-        threshold: f64,
+        &self,
         ellipsoid: &Ellipsoid,
-        options: &NeuralBoundOptions,
         stream: Stream,
-        pool: &CpuPool,
-    ) -> Result<Option<Self>, BoundError> {
-        let mut z = vec![0.0; n_dim];
-        let (mut x, mut l) = (Vec::new(), Vec::new());
-        for (row, &log_l) in rows.chunks_exact(n_dim).zip(log_l) {
+        keep: &[usize],
+    ) -> Result<(Option<Emulator>, Vec<usize>), BoundError> {
+        let mut z = vec![0.0; self.n_dim];
+        let (mut x, mut points) = (Vec::new(), Vec::new());
+        for (point, row) in self.rows.chunks_exact(self.n_dim).enumerate() {
             if ellipsoid.contains(row) {
                 ellipsoid.to_frame(row, &mut z);
                 x.extend(z.iter().map(|z| *z as f32));
-                l.push(log_l);
+                points.push(point);
             }
         }
-        let n_live = l.iter().filter(|l| **l >= threshold).count();
-        if n_live == l.len() || n_live == 0 {
-            return Ok(None);
+        let l: Vec<f64> = points.iter().map(|&point| self.log_l[point]).collect();
+        let n_live = l.iter().filter(|l| **l >= self.threshold).count();
+        if self.options.n_networks == 0 || n_live == l.len() || n_live == 0 {
+            return Ok((None, Vec::new()));
         }
-        let score = scores(&l, threshold);
+        let score = scores(&l, self.threshold);
         let y: Vec<f32> = score.iter().map(|s| *s as f32).collect();
-        let ensemble = Ensemble::train(&x, n_dim, &y, options.n_networks, &options.network, stream, pool)
-            .map_err(BoundError::Network)?;
+        let (n_networks, network) = (self.options.n_networks, &self.options.network);
+        let ensemble = Ensemble::train(&x, self.n_dim, &y, n_networks, network, stream, self.pool).map_err(BoundError::Network)?;
         let mut prediction = vec![0.0f32; l.len()];
         ensemble.predict(&x, &mut prediction);
-        let lowest = 0.5 * (1.0 + 0.5 / n_live as f64);
-        let fitted = cubic_fit_at(&score, &prediction, lowest) as f32;
-        let mut live: Vec<f32> = prediction.iter().zip(&l).filter(|(_, l)| **l >= threshold).map(|(p, _)| *p).collect();
+
+        let fitted = cubic_fit_at(&score, &prediction, 0.5 * (1.0 + 0.5 / n_live as f64)) as f32;
+        let mut live: Vec<f32> =
+            prediction.iter().zip(&l).filter(|(_, l)| **l >= self.threshold).map(|(p, _)| *p).collect();
         live.sort_by(f32::total_cmp);
         let floor = live[((1.0 - RECALL_FLOOR) * live.len() as f64) as usize];
-        let threshold = if fitted.is_nan() { floor } else { fitted.min(floor) };
-        Ok(Some(Self { ensemble, threshold }))
+        let lenient = if fitted.is_nan() { floor } else { fitted.min(floor) };
+
+        let lowest = |wanted: &dyn Fn(usize) -> bool| {
+            (0..points.len()).filter(|&k| wanted(k)).map(|k| prediction[k]).fold(f32::INFINITY, f32::min)
+        };
+        let mut threshold = lenient.min(lowest(&|k| keep.contains(&points[k])));
+        let deepest = lowest(&|k| score[k] >= DEEP_SCORE);
+        if keep.is_empty() && deepest < threshold {
+            threshold = deepest.max(self.affordable(ellipsoid, &ensemble, threshold, stream.substream(2)));
+        }
+        let missed = (0..points.len()).filter(|&k| score[k] >= DEEP_SCORE && prediction[k] < threshold).map(|k| points[k]);
+        let missed = missed.collect();
+        Ok((Some(Emulator { ensemble, threshold, lenient }), missed))
+    }
+
+    /// The threshold at which the accepted part of the ellipsoid is `DEEP_GROWTH` times what it is at `threshold`.
+    fn affordable(&self, ellipsoid: &Ellipsoid, ensemble: &Ensemble, threshold: f32, stream: Stream) -> f32 {
+        const N_DRAWS: usize = 2048;
+        let (mut x, mut z) = (vec![0.0; self.n_dim], vec![0.0; self.n_dim]);
+        let mut frame = Vec::with_capacity(N_DRAWS * self.n_dim);
+        for k in 0..N_DRAWS {
+            ellipsoid.draw(&mut stream.at(k as u64), &mut x);
+            ellipsoid.to_frame(&x, &mut z);
+            frame.extend(z.iter().map(|z| *z as f32));
+        }
+        let mut score = vec![0.0; N_DRAWS];
+        ensemble.predict(&frame, &mut score);
+        score.sort_by(|a, b| b.total_cmp(a));
+        let accepted = score.iter().filter(|s| **s >= threshold).count();
+        score[((accepted as f64 * DEEP_GROWTH) as usize).min(N_DRAWS - 1)].min(threshold)
+    }
+
+    /// Small clusters over `missed`, deep points that the networks of `ellipsoid` do not accept, with networks of their own.
+    fn patches(&self, ellipsoid: &Ellipsoid, missed: &[usize], stream: Stream) -> Result<Vec<Cluster>, BoundError> {
+        const N_PATCHES_MAX: usize = 8;
+        let live = (0..self.log_l.len()).filter(|&k| self.log_l[k] >= self.threshold && ellipsoid.contains(self.row(k)));
+        let frame = |point: usize| {
+            let mut z = vec![0.0; self.n_dim];
+            ellipsoid.to_frame(self.row(point), &mut z);
+            z
+        };
+        let centres: Vec<Vec<f64>> = missed.iter().map(|&point| frame(point)).collect();
+        // Topped up with the live points next to them, so that an ellipsoid can be fitted.
+        let distance = |point: usize| {
+            let z = frame(point);
+            let square = |c: &Vec<f64>| c.iter().zip(&z).map(|(a, b)| (a - b) * (a - b)).sum::<f64>();
+            centres.iter().map(square).fold(f64::INFINITY, f64::min)
+        };
+        let mut near: Vec<(f64, usize)> = live.map(|point| (distance(point), point)).collect();
+        near.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        near.truncate(missed.len().max(self.options.union.n_points_min));
+        let rows: Vec<f64> = near.iter().flat_map(|&(_, point)| self.row(point)).copied().collect();
+        let points = ArrayView2::from_shape((near.len(), self.n_dim), &rows)
+            .map_err(|_| BoundError::Empty { n_points: near.len(), n_dim: self.n_dim })?;
+        let mut union = Union::enclosing(points, &UnionOptions { cube_dims: false, ..self.options.union })?;
+        for round in 0.. {
+            if union.members().len() >= N_PATCHES_MAX || !union.split(false, stream.substream(round)) {
+                break;
+            }
+        }
+        let train = |(index, member): (usize, &Ellipsoid)| {
+            let keep: Vec<usize> = missed.iter().copied().filter(|&point| member.contains(self.row(point))).collect();
+            if keep.is_empty() {
+                return Ok(None);
+            }
+            let (emulator, _) = self.train(member, stream.substream(N_PATCHES_MAX as u64 + index as u64), &keep)?;
+            Ok(Some(Cluster { ellipsoid: member.clone(), emulator, patch: true }))
+        };
+        union.members().iter().enumerate().filter_map(|m| train(m).transpose()).collect()
     }
 }
 

@@ -16,28 +16,28 @@ pub enum Schedule {
 /// Size and training of the networks of one ensemble; names as in scikit-learn's `MLPRegressor`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct NetworkOptions {
-    /// Units of each hidden layer; none makes the network a linear function.
+    /// Units of each hidden layer; none makes the network a linear function. Default 100, 50, 20.
     pub hidden_layer_sizes: Vec<usize>,
-    /// Learning rate of the first step.
+    /// Learning rate of the first step. Default 0.02.
     pub learning_rate_init: f64,
-    /// What becomes of the learning rate.
+    /// What becomes of the learning rate. Default [`Schedule::Linear`].
     pub learning_rate: Schedule,
-    /// Points of a minibatch; an epoch is cut into the fewest batches of equal size that do not exceed it.
+    /// Points of a minibatch; an epoch is cut into the fewest batches of equal size that do not exceed it. Default 80.
     pub batch_size: usize,
-    /// Most epochs.
+    /// Most epochs. Default 20.
     pub max_iter: usize,
-    /// Most steps, to within one epoch: with many points there are fewer epochs than `max_iter`, but at least 1.
+    /// Most steps, to within one epoch: with many points there are fewer epochs than `max_iter`, but at least 1. Default 1000.
     pub max_steps: usize,
     /// With a constant learning rate training stops after more than this many epochs in a row without a loss better by
-    /// `tol`; a falling rate must fall to its end to be of use.
+    /// `tol`; a falling rate must fall to its end to be of use. Default 10.
     pub n_iter_no_change: usize,
-    /// By how much a loss must be better to count, in units of the variance of the targets.
+    /// By how much a loss must be better to count, in units of the variance of the targets. Default 0.
     pub tol: f64,
-    /// Adam's decay of the first moment.
+    /// Adam's decay of the first moment. Default 0.9.
     pub beta_1: f64,
-    /// Adam's decay of the second moment.
+    /// Adam's decay of the second moment. Default 0.99.
     pub beta_2: f64,
-    /// Adam's guard against division by 0: it divides by `sqrt(v + epsilon^2)`.
+    /// Adam's guard against division by 0: it divides by `sqrt(v + epsilon^2)`. Default 1e-8.
     pub epsilon: f64,
 }
 

@@ -254,7 +254,7 @@ impl Prior {
         self.sampled().map(|(name, _)| name).collect()
     }
 
-    /// Column of theta that holds parameter `name`.
+    /// Column of theta that holds parameter `name`; none if there is no such parameter.
     pub fn index(&self, name: &str) -> Option<usize> {
         self.names.iter().position(|known| known == name)
     }
@@ -333,6 +333,7 @@ impl Prior {
     ///
     /// Every row is mapped by itself, so a batch may be cut anywhere and still gives the same bits. A coordinate of exactly 0 or 1 stands
     /// for the nearest number inside, and values beyond the range of f64 for its largest number: distributions give finite values only.
+    /// Cost: one quantile for each row and sampled parameter.
     ///
     /// # Errors
     ///

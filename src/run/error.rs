@@ -57,7 +57,7 @@ pub enum RunErrorKind {
 pub struct RunError<S> {
     /// What went wrong.
     pub kind: RunErrorKind,
-    /// Everything sampled before; `into_sampler` on it goes on from there.
+    /// Everything sampled before; a run with its [`into_sampler`](RunResult::into_sampler) goes on from there.
     pub result: Box<RunResult<S>>,
 }
 

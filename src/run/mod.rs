@@ -27,7 +27,7 @@ const OBSERVE_EVERY: Duration = Duration::from_millis(100);
 /// A batch that would take longer than this is evaluated in pieces, so that limits and observers are heard in between.
 const PIECE_S: f64 = 1.0;
 
-/// A prior, a likelihood, where to run them, and when to stop.
+/// A prior, a likelihood, where to run them, and when to stop; [`sample`](Run::sample) does the run.
 pub struct Run<'a> {
     prior: &'a Prior,
     likelihood: &'a Likelihood,
@@ -38,7 +38,7 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// A run on one pool thread per core for the likelihood and for the sampler, without limits.
+    /// A run without limits, on one pool for the likelihood and one for the sampler, each with a thread per available core.
     pub fn new(prior: &'a Prior, likelihood: &'a Likelihood) -> Self {
         Self {
             prior,
@@ -56,13 +56,15 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// Ends the run after this many likelihood calls, those of earlier runs of the same sampler counted.
+    /// Ends the run after this many likelihood calls, counted in points; those of earlier runs of the same sampler count too.
+    ///
+    /// The limit is never exceeded. 0 makes [`sample`](Self::sample) fail.
     pub fn n_like_max(mut self, n_like_max: usize) -> Self {
         self.n_like_max = Some(n_like_max);
         self
     }
 
-    /// Ends the run after this time; it is looked at about once a second, and a bound under training is finished first.
+    /// Ends the run after this time by the clock; it is looked at about once a second, and a bound under training is finished first.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -74,10 +76,13 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// Samples until the sampler's targets, a limit or an observer ends the run.
+    /// Samples until the sampler's targets, a limit or an observer ends the run; [`RunResult::stopped`] says which it was.
+    ///
+    /// A sampler that has sampled before ([`RunResult::into_sampler`]) goes on with the points it has.
     ///
     /// # Errors
-    /// Every error carries the result so far; see [`RunErrorKind`].
+    /// Bad options, a bad prior, a likelihood or a transform that fails or gives NaN, threads that cannot be started: see
+    /// [`RunErrorKind`]. Every error carries the result so far.
     pub fn sample<S: Sampler>(mut self, mut sampler: S) -> Result<RunResult<S>, RunError<S>> {
         let start = Instant::now();
         let mut timing = Timing::default();

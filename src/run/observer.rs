@@ -13,9 +13,9 @@ pub struct Progress {
     /// Where the sampler stands: phase, calls, bounds, log Z and its error, effective points.
     #[serde(flatten)]
     pub status: SamplerStatus,
-    /// Time since the run began.
+    /// Time since this run began, earlier runs of the same sampler not counted.
     pub elapsed: Duration,
-    /// Likelihood calls per second since the run began.
+    /// Likelihood calls of this run, in points, per second since it began.
     pub calls_per_s: f64,
     /// Time to the target at the present pace, where it can be told (in the sampling phase).
     pub time_left: Option<Duration>,
@@ -30,7 +30,7 @@ pub trait Observer {
     fn finished(&mut self, _progress: &Progress) {}
 }
 
-/// A closure is an observer.
+/// A closure is an observer; its argument needs its type: `|progress: &Progress| ..`.
 impl<F: FnMut(&Progress) -> ControlFlow<()>> Observer for F {
     fn progress(&mut self, progress: &Progress) -> ControlFlow<()> {
         self(progress)

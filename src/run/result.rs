@@ -39,7 +39,7 @@ pub enum StopReason {
     Error,
 }
 
-/// Seconds spent.
+/// Seconds spent in one run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Timing {
     /// The whole run, by the clock.
@@ -54,7 +54,9 @@ pub struct Timing {
     pub sampler_wall_s: f64,
 }
 
-/// The result of a run.
+/// The result of a run: evidence, posterior, every evaluated point.
+///
+/// It prints as evidence, effort, warnings and a table of the posterior, and [`save`](Self::save)s to a folder.
 #[derive(Debug)]
 pub struct RunResult<S = NeuralBoundSampler> {
     sampler: S,
@@ -109,6 +111,8 @@ impl<S: Sampler> RunResult<S> {
     }
 
     /// Weighted posterior samples: parameters in the order of the prior, then derived values. No rows when nothing has weight.
+    ///
+    /// Built anew by each call, at the cost of a copy of all points that count.
     pub fn posterior(&self) -> Posterior {
         let log_weight = self.sampler.log_weights();
         let samples = self.sampler.samples();
@@ -128,12 +132,13 @@ impl<S: Sampler> RunResult<S> {
             .unwrap_or_else(|_| Posterior::empty(self.names.clone()))
     }
 
-    /// Every evaluated point.
+    /// Every evaluated point, whether it counts or not.
     pub fn samples(&self) -> &Samples {
         self.sampler.samples()
     }
 
-    /// Parameters of every evaluated point, `[n_points, n_params]`.
+    /// Parameters of every evaluated point, `[n_points, n_params]`: row k belongs to point k of [`samples`](Self::samples), columns are in
+    /// the order of the prior.
     pub fn theta(&self) -> &Array2<f64> {
         &self.theta
     }
@@ -186,7 +191,9 @@ impl<S: Sampler> RunResult<S> {
         self.sampler
     }
 
-    /// Settings, evidence, timings and summary as JSON.
+    /// Settings, prior, backends, evidence, timings, warnings and summary as JSON; numbers that are not finite are null.
+    ///
+    /// Cost: as [`posterior`](Self::posterior), and a sort of every column.
     pub fn to_json(&self) -> serde_json::Value {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -206,7 +213,9 @@ impl<S: Sampler> RunResult<S> {
         })
     }
 
-    /// Writes `result.json` and `samples.csv` (weighted samples) to a folder, which is made when missing.
+    /// Writes `result.json` ([`to_json`](Self::to_json)) and `samples.csv` to a folder, which is made when missing.
+    ///
+    /// The columns of `samples.csv` are those of [`posterior`](Self::posterior), then `weight` (sum 1) and `log_l`.
     ///
     /// # Errors
     /// [`SaveError`] names the path that cannot be written; files that were there before stay whole.
@@ -248,7 +257,7 @@ impl<S: Sampler> RunResult<S> {
 }
 
 impl<S> RunResult<S> {
-    /// Likelihood calls, counted in points.
+    /// Likelihood calls, counted in points; those of earlier runs of the same sampler count too.
     pub fn n_like(&self) -> usize {
         self.status.n_like
     }
@@ -256,6 +265,8 @@ impl<S> RunResult<S> {
 
 impl RunResult<NeuralBoundSampler> {
     /// Leaves points and volumes of the exploration out (true) or keeps them (false); either way back is possible at any time.
+    ///
+    /// Evidence, posterior and warnings follow at once. Leaving them out may take the effective sample size below its target: run on then.
     pub fn set_discard_exploration(&mut self, discard_exploration: bool) {
         self.sampler.set_discard_exploration(discard_exploration);
         self.evidence = self.sampler.evidence();

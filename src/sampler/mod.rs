@@ -25,29 +25,43 @@ pub struct Space {
 }
 
 /// Proposes batches and learns from them.
+///
+/// [`Run::sample`](crate::Run::sample) takes any. The ledger cannot be written from outside this crate yet, so neither can a sampler be.
 pub trait Sampler {
     /// Checks the options against the problem; called at the start of every run, also one that goes on.
+    ///
+    /// # Errors
+    /// [`SamplerError::Option`] for options that cannot work, [`SamplerError::Changed`] when a run goes on with another problem.
     fn start(&mut self, space: &Space) -> Result<(), SamplerError>;
 
-    /// The next batch, at most `max_points` rows; `None` when the targets are reached, or when the status says `stalled`.
+    /// The next batch, `u [n_points, n_dim]` with `n_points` from 1 to `max_points`; `None` when the targets are reached,
+    /// or when the status says `stalled`.
+    ///
+    /// Works on `pool`; may train networks, which takes most of a sampler's time.
+    ///
+    /// # Errors
+    /// [`SamplerError`]; the points so far are kept.
     fn propose(&mut self, pool: &CpuPool, max_points: usize) -> Result<Option<Proposal>, SamplerError>;
 
     /// Takes the answers to the leading rows of the last proposal, all of them unless the run was stopped.
+    ///
+    /// # Errors
+    /// [`SamplerError`]; the points are in the ledger all the same.
     fn update(&mut self, evaluated: &Evaluated) -> Result<(), SamplerError>;
 
     /// Every evaluated point.
     fn samples(&self) -> &Samples;
 
-    /// The evidence by the points and volumes so far.
+    /// The evidence by the points and volumes so far. Cost: O(points).
     fn evidence(&self) -> Evidence;
 
-    /// Logarithm of the posterior weight of every point of the ledger, -inf for those that do not count; not normalised.
+    /// Logarithm of the posterior weight of every point of the ledger, `[n_points]`, -inf for those that do not count; not normalised.
     fn log_weights(&self) -> Vec<f64>;
 
     /// Where the sampler stands. Cost: O(points).
     fn status(&self) -> SamplerStatus;
 
-    /// The options, for the record.
+    /// The options, for the record: a JSON object.
     fn settings(&self) -> serde_json::Value;
 
     /// What the user should know about the result.
@@ -57,9 +71,10 @@ pub trait Sampler {
 /// Where a sampler stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SamplerStatus {
-    /// What it is doing: `exploration`, `sampling`, or `stalled` when no more points can be drawn, short of the targets.
+    /// What it is doing: `exploration` or `sampling` for [`NeuralBoundSampler`](crate::NeuralBoundSampler), and for any sampler
+    /// `stalled` when no more points can be drawn, short of the targets.
     pub phase: &'static str,
-    /// Evaluated points so far.
+    /// Evaluated points so far, those of earlier runs of the same sampler counted.
     pub n_like: usize,
     /// Of those, points evaluated before the bounds were frozen.
     pub n_like_exploration: usize,
@@ -67,7 +82,7 @@ pub struct SamplerStatus {
     pub n_bounds: usize,
     /// Share of the evidence that the live points still hold (exploration ends when it is small).
     pub f_live: f64,
-    /// The evidence so far.
+    /// Natural logarithm of the evidence so far.
     pub log_z: f64,
     /// Its standard error.
     pub log_z_error: f64,

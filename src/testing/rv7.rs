@@ -43,7 +43,8 @@ pub enum Rv7Error {
 
 /// Problem `rv7`, from a copy of the data file, which this crate does not carry (see [`RV7_HELP`]).
 ///
-/// The evidence was computed by importance sampling. Both angles have walls at 0 and tau, as the reference had: a small cluster of the posterior is cut in two by one of them.
+/// The evidence was computed by importance sampling. Both angles have walls at 0 and tau, as the reference had: a small cluster of
+/// the posterior is cut in two by one of them.
 pub fn rv7(path: impl AsRef<Path>) -> Result<Problem, Rv7Error> {
     let velocities = Velocities::read(path.as_ref())?;
     let axes = vec![

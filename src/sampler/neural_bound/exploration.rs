@@ -171,13 +171,14 @@ impl State {
         let candidate = match built {
             Ok(bound) => {
                 self.train_s += bound.train_s();
-                Ok(self.shells.candidate(bound, threshold, pool))
+                let candidate = self.shells.candidate(bound, threshold, pool);
+                Ok(if self.shells.is_smaller(&candidate) { candidate } else { self.shells.relaxed(candidate, pool) })
             }
             Err(error) => Err(error),
         };
         let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
         match candidate {
-            Ok(candidate) if candidate.is_usable() && candidate.log_volume() < self.shells.log_volume_of_last() => {
+            Ok(candidate) if self.shells.is_smaller(&candidate) => {
                 e.n_rejected = 0;
                 e.queue.clear();
                 e.transfer = vec![VecDeque::new(); self.shells.len()];

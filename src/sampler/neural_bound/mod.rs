@@ -20,7 +20,11 @@ use crate::samples::{NO_SHELL, Phase, Samples};
 /// Importance nested sampling whose bounds are ellipsoids cut down by small neural networks.
 ///
 /// Options carry the names of nautilus. A sampler is a value: after a run [`RunResult::into_sampler`](crate::RunResult::into_sampler)
-/// gives it back with all its points, and a run with tighter targets goes on from there.
+/// gives it back with all its points, and a run with tighter targets goes on from there: `n_eff`, `n_shell`, `discard_exploration` and,
+/// while bounds are still being built, `f_live` may change; nothing else may. Options are checked when a run starts.
+///
+/// Which parameters are periodic is said by the prior, [`Prior::periodic`](crate::Prior::periodic); limits on calls and time by the
+/// run, [`Run::n_like_max`](crate::Run::n_like_max) and [`Run::timeout`](crate::Run::timeout).
 #[derive(Debug)]
 pub struct NeuralBoundSampler {
     options: Options,
@@ -93,13 +97,13 @@ impl NeuralBoundSampler {
         self
     }
 
-    /// Factor by which the semi-axes of every ellipsoid are enlarged. Default 1.1.
+    /// Factor by which the semi-axes of every ellipsoid are enlarged, at least 1. Default 1.1.
     pub fn enlarge_per_dim(mut self, enlarge_per_dim: f64) -> Self {
         self.options.enlarge_per_dim = enlarge_per_dim;
         self
     }
 
-    /// Fewest points an ellipsoid may be fitted to. Default `n_dim + 50`.
+    /// Fewest points an ellipsoid may be fitted to, at least `n_dim + 2` and at most `n_live`. Default `n_dim + 50`.
     pub fn n_points_min(mut self, n_points_min: usize) -> Self {
         self.options.n_points_min = Some(n_points_min);
         self
@@ -117,7 +121,7 @@ impl NeuralBoundSampler {
         self
     }
 
-    /// Shape and training of the networks.
+    /// Shape and training of the networks (nautilus: `neural_network_kwargs`). Default [`NetworkOptions::default`].
     pub fn network(mut self, network: NetworkOptions) -> Self {
         self.options.network = network;
         self
@@ -147,19 +151,19 @@ impl NeuralBoundSampler {
         self
     }
 
-    /// Fewest points evaluated in each shell in the sampling phase. Default 100.
+    /// Fewest points evaluated in each shell in the sampling phase, at least 2. Default 100 (nautilus: 1).
     pub fn n_shell(mut self, n_shell: usize) -> Self {
         self.options.targets.n_shell = n_shell;
         self
     }
 
-    /// Effective number of points at which the run ends; log Z is then known to about `1/sqrt(n_eff)` or better. Default 10,000.
+    /// Effective number of points at which the run ends; log Z is then known to about `1/sqrt(n_eff)`. Default 10,000.
     pub fn n_eff(mut self, n_eff: f64) -> Self {
         self.options.targets.n_eff = n_eff;
         self
     }
 
-    /// Whether points and volumes of the exploration are left out of the result. Default true: keeping them biases log Z.
+    /// Whether points and volumes of the exploration are left out of the result. Default true (nautilus: false): keeping them biases log Z.
     /// It may be flipped on the result, and back.
     pub fn discard_exploration(mut self, discard_exploration: bool) -> Self {
         self.set_discard_exploration(discard_exploration);

@@ -84,16 +84,6 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    pub(super) fn log_volume(&self) -> f64 {
-        self.shell.exploration.log_bound()
-    }
-
-    /// Whether enough draws were kept to draw from it and to know its volume.
-    pub(super) fn is_usable(&self) -> bool {
-        const N_KEPT_MIN: u64 = 100;
-        self.shell.exploration.network.kept >= N_KEPT_MIN
-    }
-
     /// Which rows `[n, n_dim]` it contains.
     pub(super) fn contains(&self, rows: &[f64], n_dim: usize, pool: &CpuPool) -> Vec<bool> {
         let n = rows.len() / n_dim;
@@ -144,9 +134,12 @@ impl Shells {
         }
     }
 
-    /// Volume of the newest bound as counted so far.
-    pub(super) fn log_volume_of_last(&self) -> f64 {
-        self.shells.last().map_or(0.0, |s| s.exploration.log_bound())
+    /// Whether the candidate can be drawn from and is smaller than the newest bound, as far as both were counted.
+    pub(super) fn is_smaller(&self, candidate: &Candidate) -> bool {
+        const N_KEPT_MIN: u64 = 100;
+        let newest = self.shells.last().map_or(0.0, |s| s.exploration.log_bound());
+        let volume = &candidate.shell.exploration;
+        volume.network.kept >= N_KEPT_MIN && volume.log_bound() < newest
     }
 
     /// Draws from a new bound until its volume is known to a few per cent, without calling the likelihood.
@@ -166,6 +159,19 @@ impl Shells {
             }
         }
         Candidate { shell }
+    }
+
+    /// The same candidate without the effort to keep every deep point, where that makes a difference.
+    pub(super) fn relaxed(&mut self, mut candidate: Candidate, pool: &CpuPool) -> Candidate {
+        if let Bound::Neural(bound) = &mut candidate.shell.bound
+            && !bound.relax()
+        {
+            return candidate;
+        }
+        match candidate.shell.bound {
+            Bound::Neural(bound) => self.candidate(*bound, candidate.shell.threshold, pool),
+            Bound::UnitCube { .. } => candidate,
+        }
     }
 
     pub(super) fn accept(&mut self, candidate: Candidate) {
