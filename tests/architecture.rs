@@ -59,26 +59,51 @@ fn files(folder: &Path, out: &mut Vec<PathBuf>) {
     }
 }
 
-/// Room and text, comments and tests cut away, of every file of the library.
+/// The code of a file without comments and without items under `#[cfg(test)]`, and the modules in files of their own among those.
+fn without_tests(text: &str) -> (String, Vec<String>) {
+    let (mut code, mut modules) = (Vec::new(), Vec::new());
+    let mut lines = text.lines().filter(|l| !l.trim_start().starts_with("//"));
+    while let Some(line) = lines.next() {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        if line.trim() != "#[cfg(test)]" {
+            code.push(line);
+            continue;
+        }
+        // The item: one line that ends it, or everything up to the brace that closes it, which rustfmt puts below its first letter.
+        let item = lines.by_ref().find(|l| !l.trim_start().starts_with("#[")).unwrap_or_default();
+        if let Some(name) = item.trim().strip_prefix("mod ").and_then(|l| l.strip_suffix(';')) {
+            modules.push(name.to_owned());
+        } else if item.ends_with(['{', '(', '[']) {
+            lines.by_ref().find(|l| l.starts_with(indent) && l[indent.len()..].starts_with(['}', ')', ']']));
+        }
+    }
+    (code.join("\n"), modules)
+}
+
+/// Room and text, comments and tests cut away, of every file of the library; files that only tests are compiled with are left out.
 fn sources() -> Vec<(String, PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut paths = Vec::new();
     files(&root, &mut paths);
-    paths
-        .into_iter()
-        .map(|path| {
-            let relative = path.strip_prefix(&root).unwrap();
-            let room =
-                relative.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
-            let text = fs::read_to_string(&path).unwrap();
-            let code: Vec<&str> = text
-                .lines()
-                .take_while(|l| !l.starts_with("#[cfg(test)]"))
-                .filter(|l| !l.trim_start().starts_with("//"))
-                .collect();
-            (room, path.clone(), code.join("\n"))
-        })
-        .collect()
+    let (mut sources, mut test_only) = (Vec::new(), Vec::new());
+    for path in paths {
+        let relative = path.strip_prefix(&root).unwrap();
+        let room =
+            relative.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        let (code, modules) = without_tests(&fs::read_to_string(&path).unwrap());
+        // `mod x;` in a/mod.rs is a/x.rs or a/x/, in a/b.rs it is a/b/x.rs or a/b/x/.
+        let folder = if path.ends_with("mod.rs") || path.ends_with("lib.rs") {
+            path.parent().unwrap().to_owned()
+        } else {
+            path.with_extension("")
+        };
+        for name in modules {
+            test_only.extend([folder.join(format!("{name}.rs")), folder.join(name)]);
+        }
+        sources.push((room, path, code));
+    }
+    sources.retain(|(_, path, _)| !test_only.iter().any(|test| path.starts_with(test)));
+    sources
 }
 
 /// Rooms that `text` names in `crate::room` or `crate::{room, ..}` paths.
@@ -154,8 +179,24 @@ fn samplers_do_not_print_or_touch_files() {
 
 #[test]
 fn every_file_opens_with_one_sentence() {
-    for (_, path, _) in sources() {
+    let mut paths = Vec::new();
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut paths);
+    for path in paths {
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("//! "), "{} does not say what lives in it", path.display());
     }
+}
+
+#[test]
+fn only_what_is_under_cfg_test_is_cut_away() {
+    let text = "use crate::math;\n#[cfg(test)]\nmod bench;\nuse crate::rng;\nstruct S {\n    #[cfg(test)]\n    n: usize,\n    m: usize,\n}\n\
+                #[cfg(test)]\nmod tests {\n    fn f() {\n    }\n    use crate::run;\n}\nuse crate::nn;";
+    let (code, modules) = without_tests(text);
+    assert_eq!(modules, ["bench"]);
+    assert_eq!(rooms_named(&code), ["math", "rng", "nn"]);
+    assert!(code.contains("m: usize") && !code.contains(" n: usize"), "{code}");
+    // Files that the library itself is built from are all there.
+    let paths: Vec<PathBuf> = sources().into_iter().map(|(_, path, _)| path).collect();
+    let here = |name: &str| paths.iter().any(|p| p.ends_with(name));
+    assert!(here("nn/mod.rs") && here("nn/network.rs") && here("lib.rs") && !here("likelihood/tests.rs"));
 }

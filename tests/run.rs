@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use livepoint::testing::internals::log_sum_exp;
 use livepoint::testing::problem;
 use livepoint::{
-    Backend, Backends, Likelihood, NeuralBoundSampler, Observer, Phase, Prior, Progress, ProgressLine, Run, RunResult,
-    Sampler, StopReason,
+    Backend, Backends, CpuPool, Evaluated, Evidence, Likelihood, NeuralBoundSampler, Observer, Phase, Prior, Progress,
+    ProgressLine, Proposal, Run, RunResult, Sampler, SamplerError, SamplerStatus, Samples, Space, StopReason,
 };
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 use proptest::prelude::*;
@@ -828,4 +828,45 @@ proptest! {
         prop_assert!((log_sum_exp(&log_weights) - log_z).abs() < ROUNDING);
         prop_assert!(log_weights.iter().all(|w| !w.is_nan() && *w < f64::INFINITY));
     }
+}
+
+/// A sampler that can draw nothing more after its first batch.
+struct Stalled(NeuralBoundSampler);
+
+impl Sampler for Stalled {
+    fn start(&mut self, space: &Space) -> Result<(), SamplerError> {
+        self.0.start(space)
+    }
+    fn propose(&mut self, pool: &CpuPool, max_points: usize) -> Result<Option<Proposal>, SamplerError> {
+        if self.0.samples().is_empty() { self.0.propose(pool, max_points) } else { Ok(None) }
+    }
+    fn update(&mut self, evaluated: &Evaluated) -> Result<(), SamplerError> {
+        self.0.update(evaluated)
+    }
+    fn samples(&self) -> &Samples {
+        self.0.samples()
+    }
+    fn evidence(&self) -> Evidence {
+        self.0.evidence()
+    }
+    fn log_weights(&self) -> Vec<f64> {
+        self.0.log_weights()
+    }
+    fn status(&self) -> SamplerStatus {
+        SamplerStatus { phase: "stalled", ..self.0.status() }
+    }
+    fn settings(&self) -> Value {
+        self.0.settings()
+    }
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn a_sampler_that_gives_up_has_not_converged() {
+    let result = Run::new(&cube(2), &Likelihood::point(gauss)).sample(Stalled(small())).unwrap();
+    assert_eq!((result.stopped(), result.n_like()), (StopReason::Stalled, 100));
+    assert_eq!(result.to_json()["stopped"], "stalled");
+    assert!(result.to_string().contains("warning: the run ended before its targets were reached"), "{result}");
 }

@@ -231,6 +231,7 @@ impl Ellipsoid {
     }
 
     /// The dimensions that keep the full `[0, 1)`.
+    #[cfg(test)]
     pub fn cube_dims(&self) -> &[usize] {
         &self.cube_dims
     }

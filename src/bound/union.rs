@@ -218,6 +218,7 @@ impl Union {
     }
 
     /// Points that member `i` was fitted to, `n_dim` coordinates each, one after the other.
+    #[cfg(test)]
     pub fn points(&self, i: usize) -> &[f64] {
         &self.fitted[i].points
     }

@@ -61,6 +61,7 @@ impl VectorizedLikelihood for Own {
 }
 
 #[test]
+#[allow(clippy::redundant_closure, reason = "a closure without annotation is one of the forms")]
 fn every_form_gives_the_same_bits_for_any_number_of_threads() {
     let rows = |theta: &ArrayView2<f64>| theta.rows().into_iter().map(|x| log_l(&x.to_vec())).collect::<Vec<f64>>();
     let forms: Vec<(&str, Likelihood)> = vec![

@@ -37,6 +37,7 @@ pub fn weighted_quantiles(values: &[f64], weights: &[f64], q: &[f64]) -> Vec<f64
 /// One-sample Kolmogorov-Smirnov test against the uniform distribution on (0, 1).
 ///
 /// Returns the statistic and its p value (Kolmogorov's series with Stephens' correction for small samples).
+#[cfg(any(test, feature = "testing"))]
 pub fn ks_uniform(sample: &[f64]) -> (f64, f64) {
     let n = sample.len() as f64;
     let mut sorted = sample.to_vec();

@@ -19,6 +19,14 @@ pub enum RunErrorKind {
     /// A batch could not be evaluated: the likelihood or the prior transform failed, and the text says which.
     #[error("{0}")]
     Likelihood(#[from] EvaluationError),
+    /// A parameter that cannot be told from another column.
+    #[error("parameter '{name}': {problem}")]
+    ParameterName {
+        /// The name.
+        name: String,
+        /// What is wrong and what to do.
+        problem: &'static str,
+    },
     /// A derived value that cannot be told from another column.
     #[error("derived value '{name}': {problem}")]
     DerivedName {

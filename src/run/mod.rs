@@ -113,7 +113,7 @@ impl<'a> Run<'a> {
         n_non_finite: &mut usize,
     ) -> Result<StopReason, RunErrorKind> {
         self.prior.validate()?;
-        check_derived(self.prior.names(), self.likelihood.derived_names())?;
+        check_names(self.prior.names(), self.likelihood.derived_names())?;
         if self.n_like_max == Some(0) {
             let problem = "no point could be evaluated; leave it out for no limit";
             return Err(RunErrorKind::Option { option: "n_like_max", value: "0".into(), problem });
@@ -122,6 +122,7 @@ impl<'a> Run<'a> {
             n_dim: self.prior.n_dim(),
             n_derived: self.likelihood.derived_names().len(),
             periodic: self.prior.periodic_dims(),
+            prior: self.prior.describe().iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
         };
         sampler.start(&space)?;
         let Backend::Cpu { threads } = self.backends.likelihood;
@@ -144,7 +145,13 @@ impl<'a> Run<'a> {
             let before = Instant::now();
             let proposal = sampler.propose(&sampler_pool, room);
             timing.sampler_wall_s += before.elapsed().as_secs_f64();
-            let Some(proposal) = proposal? else { return Ok(StopReason::Converged) };
+            let Some(proposal) = proposal? else {
+                return Ok(if sampler.status().phase == "stalled" {
+                    StopReason::Stalled
+                } else {
+                    StopReason::Converged
+                });
+            };
 
             let n = proposal.u.nrows();
             let piece = if seconds_per_row > 0.0 { (PIECE_S / seconds_per_row) as usize } else { n };
@@ -230,13 +237,20 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Refuses derived names that would make two columns of the result one.
-fn check_derived(parameters: &[String], derived: &[String]) -> Result<(), RunErrorKind> {
+/// Refuses names that would make two columns of the result one.
+fn check_names(parameters: &[String], derived: &[String]) -> Result<(), RunErrorKind> {
+    let reserved = |name: &String| result::WEIGHT_COLUMNS.contains(&name.as_str());
+    if let Some(name) = parameters.iter().find(|name| reserved(name)) {
+        let problem = "samples.csv has a column of its own by that name; rename the parameter";
+        return Err(RunErrorKind::ParameterName { name: name.clone(), problem });
+    }
     for (k, name) in derived.iter().enumerate() {
         let problem = if name.is_empty() {
             "the name is empty; name every derived value"
         } else if parameters.contains(name) {
             "a parameter has the same name; rename one of the two"
+        } else if reserved(name) {
+            "samples.csv has a column of its own by that name; rename the derived value"
         } else if derived[..k].contains(name) {
             "another derived value has the same name; rename one of the two"
         } else {

@@ -18,12 +18,17 @@ use crate::sampler::neural_bound::NeuralBoundSampler;
 use crate::sampler::{Sampler, SamplerStatus};
 use crate::samples::Samples;
 
+/// Columns of `samples.csv` behind parameters and derived values.
+pub(super) const WEIGHT_COLUMNS: [&str; 2] = ["weight", "log_l"];
+
 /// Why a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// The sampler reached its targets.
     Converged,
+    /// The sampler could draw no more points, short of its targets.
+    Stalled,
     /// `n_like_max` calls were made.
     CallLimit,
     /// The time was up.
@@ -164,6 +169,9 @@ impl<S: Sampler> RunResult<S> {
         let mut warnings = Vec::new();
         match self.stopped {
             StopReason::Converged => {}
+            StopReason::Stalled => warnings.push(
+                "the run ended before its targets were reached: hardly any draw falls in the shells that need more points".into(),
+            ),
             StopReason::CallLimit => {
                 warnings.push("the run ended at n_like_max before its targets were reached".into())
             }
@@ -178,7 +186,7 @@ impl<S: Sampler> RunResult<S> {
         warnings
     }
 
-    /// The sampler with all it knows: give it tighter targets and sample on.
+    /// The sampler with all it knows: give it tighter targets and sample on, under the same prior.
     pub fn into_sampler(self) -> S {
         self.sampler
     }
@@ -237,7 +245,7 @@ impl<S: Sampler> RunResult<S> {
     fn samples_csv(&self) -> Result<Vec<u8>, csv::Error> {
         let posterior = self.posterior();
         let mut writer = csv::Writer::from_writer(Vec::new());
-        let header = posterior.names().iter().map(String::as_str).chain(["weight", "log_l"]);
+        let header = posterior.names().iter().map(String::as_str).chain(WEIGHT_COLUMNS);
         writer.write_record(header)?;
         for ((row, weight), log_l) in
             posterior.rows().rows().into_iter().zip(posterior.weights()).zip(posterior.log_l())

@@ -19,6 +19,9 @@ pub struct Space {
     pub n_derived: usize,
     /// Dimensions of the unit cube whose ends are the same point.
     pub periodic: Vec<usize>,
+    /// The prior in words. A run goes on only under the prior that it began with, for the ledger holds points of the unit cube;
+    /// two priors are taken for the same when they read the same, and the code of a user's own transform cannot be read.
+    pub prior: String,
 }
 
 /// Proposes batches and learns from them.
@@ -31,7 +34,8 @@ pub trait Sampler {
     /// [`SamplerError::Option`] for options that cannot work, [`SamplerError::Changed`] when a run goes on with another problem.
     fn start(&mut self, space: &Space) -> Result<(), SamplerError>;
 
-    /// The next batch, `u [n_points, n_dim]` with `n_points` from 1 to `max_points`; `None` when the targets are reached.
+    /// The next batch, `u [n_points, n_dim]` with `n_points` from 1 to `max_points`; `None` when the targets are reached,
+    /// or when the status says `stalled`.
     ///
     /// Works on `pool`; may train networks, which takes most of a sampler's time.
     ///
@@ -67,7 +71,8 @@ pub trait Sampler {
 /// Where a sampler stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SamplerStatus {
-    /// What it is doing; for [`NeuralBoundSampler`](crate::NeuralBoundSampler) `exploration` or `sampling`.
+    /// What it is doing: `exploration` or `sampling` for [`NeuralBoundSampler`](crate::NeuralBoundSampler), and for any sampler
+    /// `stalled` when no more points can be drawn, short of the targets.
     pub phase: &'static str,
     /// Evaluated points so far, those of earlier runs of the same sampler counted.
     pub n_like: usize,

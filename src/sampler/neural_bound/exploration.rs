@@ -33,6 +33,8 @@ pub(super) struct Exploration {
     /// Points that the newest bound took over, by the shell they were in; draws that fall there use them up.
     transfer: Vec<VecDeque<usize>>,
     queue: VecDeque<Tagged>,
+    /// The draws of the batch that waits for its log L, in order, with the point that stands in where one does.
+    asked: Vec<(Tagged, Option<usize>)>,
     n_rejected: usize,
     f_live: f64,
     finished: bool,
@@ -48,6 +50,7 @@ impl Exploration {
             n_like_checked: 0,
             transfer: Vec::new(),
             queue: VecDeque::new(),
+            asked: Vec::new(),
             n_rejected: 0,
             f_live: 1.0,
             finished: false,
@@ -81,6 +84,8 @@ impl State {
 
     /// Makes the next batch of the exploration; false when it is over.
     pub(super) fn explore(&mut self, pool: &CpuPool, max_points: usize) -> Result<bool, SamplerError> {
+        // A batch that never came back, because the run was ended by an error, say.
+        self.settle(0);
         let n_update = self.options.n_update.unwrap_or(self.options.n_live) as i64;
         let n_like_new_bound = self.options.n_like_new_bound.unwrap_or(10 * self.options.n_live);
         let Stage::Exploration(e) = &mut self.stage else { return Ok(false) };
@@ -96,39 +101,63 @@ impl State {
     }
 
     /// Draws from the newest bound until `n` rows need a likelihood call; draws that a transfer point stands in for need none.
+    ///
+    /// Nothing is counted before the answers are there: see [`Self::settle`].
     fn fill(&mut self, n: usize, pool: &CpuPool) -> Result<bool, SamplerError> {
         const N_EMPTY_MAX: usize = 100;
         let Stage::Exploration(e) = &mut self.stage else { return Ok(false) };
         let newest = (self.shells.len() - 1) as u32;
-        let mut rows = Vec::with_capacity(n * self.space.n_dim);
+        let mut rows = Vec::new();
         let (mut n_rows, mut n_empty) = (0, 0);
         while !e.finished && n_rows < n {
             let Some(draw) = e.queue.pop_front() else {
                 let tag = e.transfer.iter().any(|t| !t.is_empty());
                 e.queue.extend(self.shells.draw_newest(n - n_rows, tag, pool));
-                n_empty += 1;
-                if n_empty == N_EMPTY_MAX && e.queue.is_empty() {
+                n_empty = if e.queue.is_empty() { n_empty + 1 } else { 0 };
+                if n_empty == N_EMPTY_MAX {
                     self.warnings
                         .push("the newest bound could not be drawn from any more; exploration ended there".into());
                     e.finished = true;
                 }
                 continue;
             };
-            self.shells.count_exploration_draw();
-            match draw.old_shell.and_then(|s| e.transfer.get_mut(s as usize)).and_then(VecDeque::pop_front) {
-                Some(id) => self.samples.set_shell(id, newest),
-                None => {
-                    rows.extend_from_slice(&draw.u);
-                    n_rows += 1;
-                }
+            let stand_in = draw.old_shell.and_then(|s| e.transfer.get_mut(s as usize)).and_then(VecDeque::pop_front);
+            if stand_in.is_none() {
+                rows.extend_from_slice(&draw.u);
+                n_rows += 1;
             }
+            e.asked.push((draw, stand_in));
         }
-        if e.finished {
+        if e.finished && n_rows == 0 {
+            self.settle(0);
             return Ok(false);
         }
         let u = Array2::from_shape_vec((n_rows, self.space.n_dim), rows).unwrap_or_default();
         self.pending = Some(Pending { u, shell: vec![newest; n_rows] });
         Ok(true)
+    }
+
+    /// Counts the draws of the last batch, of which the first `n` rows were evaluated.
+    ///
+    /// A draw counts when it is a point of its shell, and not before. Those behind the last evaluated row wait in front of the
+    /// queue: the next batch begins with them, so that where a batch was cut off does not change what is drawn.
+    pub(super) fn settle(&mut self, n: usize) {
+        let newest = (self.shells.len() - 1) as u32;
+        let Stage::Exploration(e) = &mut self.stage else { return };
+        let mut fresh = e.asked.iter().enumerate().filter(|(_, (_, stand_in))| stand_in.is_none()).map(|(k, _)| k);
+        let end = fresh.nth(n).unwrap_or(e.asked.len());
+        for (draw, stand_in) in e.asked.drain(end..).rev() {
+            if let (Some(id), Some(shell)) = (stand_in, draw.old_shell) {
+                e.transfer[shell as usize].push_front(id);
+            }
+            e.queue.push_front(draw);
+        }
+        for (_, stand_in) in e.asked.drain(..) {
+            self.shells.count_exploration_draw();
+            if let Some(id) = stand_in {
+                self.samples.set_shell(id, newest);
+            }
+        }
     }
 
     /// Tries to build the next bound around the live points; without one, exploration goes on in the newest shell.

@@ -75,6 +75,15 @@ impl Default for NeuralBoundSampler {
     }
 }
 
+/// Counts above this fit in no memory, and sums and multiples of those below it in every integer.
+const COUNT_MAX: usize = 1_000_000_000;
+
+/// A batch is laid out as a whole: one of this size takes 80 MB for each dimension.
+const BATCH_MAX: usize = 10_000_000;
+
+/// As [`COUNT_MAX`], with room for those who let a call or time limit end the run.
+const N_EFF_MAX: f64 = 1e12;
+
 impl NeuralBoundSampler {
     /// Live points: the next bound is drawn around this many best points. More find narrower peaks. Default 2000.
     pub fn n_live(mut self, n_live: usize) -> Self {
@@ -189,6 +198,17 @@ impl NeuralBoundSampler {
                 space.n_dim
             ),
         )?;
+        let targets = &o.targets;
+        for (option, value, max) in [
+            ("n_live", Some(o.n_live), COUNT_MAX),
+            ("n_update", o.n_update, COUNT_MAX),
+            ("n_like_new_bound", o.n_like_new_bound, COUNT_MAX),
+            ("n_batch", Some(o.n_batch), BATCH_MAX),
+            ("n_shell", Some(targets.n_shell), COUNT_MAX),
+        ] {
+            let value = value.unwrap_or(0);
+            check(value <= max, option, value.to_string(), &format!("must be at most {max}"))?;
+        }
         check(o.n_update != Some(0), "n_update", "0".into(), "must be at least 1; leave it out for n_live")?;
         check(
             o.n_like_new_bound != Some(0),
@@ -210,22 +230,22 @@ impl NeuralBoundSampler {
             "must be above 1; 10 is the default",
         )?;
         check(
-            positive(o.targets.f_live) && o.targets.f_live < 1.0,
+            positive(targets.f_live) && targets.f_live < 1.0,
             "f_live",
-            o.targets.f_live.to_string(),
+            targets.f_live.to_string(),
             "must lie between 0 and 1; 0.01 is the default",
         )?;
         check(
-            o.targets.n_shell > 1,
+            targets.n_shell > 1,
             "n_shell",
-            o.targets.n_shell.to_string(),
+            targets.n_shell.to_string(),
             "must be at least 2, or a shell's scatter is unknown",
         )?;
         check(
-            positive(o.targets.n_eff),
+            positive(targets.n_eff) && targets.n_eff <= N_EFF_MAX,
             "n_eff",
-            o.targets.n_eff.to_string(),
-            "must be above 0; log Z is known to about 1/sqrt(n_eff)",
+            targets.n_eff.to_string(),
+            &format!("must be above 0 and at most {N_EFF_MAX:e}; log Z is known to about 1/sqrt(n_eff)"),
         )?;
         if o.n_networks > 0 {
             o.network.validate().map_err(|e| SamplerError::Option {
@@ -348,8 +368,11 @@ impl Sampler for NeuralBoundSampler {
             return Ok(());
         };
         let changed = |what, was: String, now: String| Err(SamplerError::Changed { what, was, now });
-        if state.space != *space {
+        if (Space { prior: space.prior.clone(), ..state.space.clone() }) != *space {
             return changed("space", format!("{:?}", state.space), format!("{space:?}"));
+        }
+        if state.space.prior != space.prior {
+            return changed("the prior", format!("({})", state.space.prior), format!("({})", space.prior));
         }
         let shape = Options { targets: self.options.targets.clone(), ..state.options.clone() };
         if shape != self.options {
@@ -357,6 +380,9 @@ impl Sampler for NeuralBoundSampler {
         }
         state.options = shape;
         state.pending = None;
+        if let Stage::Sampling(sampling) = &mut state.stage {
+            sampling.resume();
+        }
         Ok(())
     }
 
@@ -376,6 +402,7 @@ impl Sampler for NeuralBoundSampler {
     fn update(&mut self, evaluated: &Evaluated) -> Result<(), SamplerError> {
         let Some(state) = &mut self.state else { return Ok(()) };
         let Some(pending) = state.pending.take() else { return Ok(()) };
+        state.settle(evaluated.log_l.len());
         let phase = match state.stage {
             Stage::Exploration(_) => Phase::Exploration,
             Stage::Sampling(_) => Phase::Sampling,
@@ -414,7 +441,7 @@ impl Sampler for NeuralBoundSampler {
                 let n_like = state.samples.len();
                 let (phase, n_exploration) = match &state.stage {
                     Stage::Exploration(_) => ("exploration", n_like),
-                    Stage::Sampling(sampling) => ("sampling", sampling.n_like_exploration()),
+                    Stage::Sampling(sampling) => (sampling.phase(), sampling.n_like_exploration()),
                 };
                 (phase, n_like, n_exploration, state.shells.len(), state.f_live(), state.train_s)
             }

@@ -27,9 +27,12 @@ pub(super) struct Sampling {
     /// Of each shell: member draws that end in it, as a fraction, by the counts of the exploration alone, so that the number
     /// of draws asked for does not depend on the counts it will be added to.
     shell_yield: Vec<f64>,
-    /// Requests of shells in a row that brought nothing.
+    /// Rounds of requests in a row that brought nothing.
     n_fruitless: usize,
 }
+
+/// So many, and the run gives up.
+const N_FRUITLESS_MAX: usize = 20;
 
 impl Sampling {
     pub(super) fn new(n_like_exploration: usize, f_live: f64) -> Self {
@@ -43,12 +46,20 @@ impl Sampling {
     pub(super) fn f_live(&self) -> f64 {
         self.f_live
     }
+
+    pub(super) fn phase(&self) -> &'static str {
+        if self.n_fruitless == N_FRUITLESS_MAX { "stalled" } else { "sampling" }
+    }
+
+    /// A run that goes on tries again.
+    pub(super) fn resume(&mut self) {
+        self.n_fruitless = 0;
+    }
 }
 
 impl State {
     /// Makes the next batch of the sampling phase; leaves nothing pending when the targets are reached.
     pub(super) fn sample(&mut self, pool: &CpuPool, max_points: usize) {
-        const N_FRUITLESS_MAX: usize = 20;
         self.pending = None;
         loop {
             let wanted = self.wanted(max_points);
@@ -57,7 +68,11 @@ impl State {
             if sampling.shell_yield.is_empty() {
                 sampling.shell_yield = exploration;
             }
-            if wanted.is_empty() || sampling.n_fruitless == N_FRUITLESS_MAX {
+            if wanted.is_empty() {
+                sampling.n_fruitless = 0;
+                return;
+            }
+            if sampling.n_fruitless == N_FRUITLESS_MAX {
                 return;
             }
             let requests: Vec<(usize, u64)> = wanted
@@ -161,4 +176,48 @@ impl State {
 
 fn share(log_z_shell: f64, log_z: f64) -> f64 {
     if log_z_shell == f64::NEG_INFINITY { 0.0 } else { (log_z_shell - log_z).exp() }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array1, Array2};
+
+    use super::*;
+    use crate::batch::Evaluated;
+    use crate::sampler::neural_bound::NeuralBoundSampler;
+    use crate::sampler::{Sampler, Space};
+
+    #[test]
+    fn a_sampler_that_draws_nothing_says_so_and_may_try_again() {
+        let pool = CpuPool::new(1, "sampler").unwrap();
+        let space = Space { n_dim: 2, n_derived: 0, periodic: vec![], prior: String::new() };
+        let mut sampler = NeuralBoundSampler::default().n_live(100).n_networks(0).n_eff(500.0);
+        let step = |sampler: &mut NeuralBoundSampler| {
+            let Some(proposal) = sampler.propose(&pool, usize::MAX).unwrap() else { return false };
+            let log_l: Array1<f64> = proposal
+                .u
+                .rows()
+                .into_iter()
+                .map(|u| -50.0 * u.iter().map(|u| (u - 0.5).powi(2)).sum::<f64>())
+                .collect();
+            let derived = Array2::zeros((log_l.len(), 0));
+            sampler.update(&Evaluated { log_l, derived, likelihood_cpu_s: 0.0, n_non_finite: 0 }).unwrap();
+            true
+        };
+        sampler.start(&space).unwrap();
+        while sampler.status().phase == "exploration" {
+            assert!(step(&mut sampler));
+        }
+        let Some(State { stage: Stage::Sampling(sampling), .. }) = &mut sampler.state else {
+            panic!("no sampling phase")
+        };
+        sampling.n_fruitless = N_FRUITLESS_MAX;
+        assert!(!step(&mut sampler));
+        assert_eq!(sampler.status().phase, "stalled");
+        sampler.start(&space).unwrap();
+        assert_eq!(sampler.status().phase, "sampling");
+        while step(&mut sampler) {}
+        assert_eq!(sampler.status().phase, "sampling");
+        assert!(sampler.status().n_eff >= 500.0);
+    }
 }
