@@ -97,16 +97,14 @@ impl NeuralBound {
         }
         let live_points = points.select(ndarray::Axis(0), &live);
 
-        let mut separate =
-            Union::enclosing(live_points.view(), &UnionOptions { cube_dims: false, ..options.union })?;
+        let mut separate = Union::enclosing(live_points.view(), &UnionOptions { cube_dims: false, ..options.union })?;
         for round in 0.. {
             if separate.members().len() >= MAX_MEMBERS || !separate.split(false, stream.substream(1).substream(round)) {
                 break;
             }
         }
 
-        let mut outer =
-            Union::enclosing(live_points.view(), &UnionOptions { cube_dims: true, ..options.union })?;
+        let mut outer = Union::enclosing(live_points.view(), &UnionOptions { cube_dims: true, ..options.union })?;
         let excess = options.split_threshold.ln() + n_dim as f64 * options.union.enlarge_per_dim.ln();
         for round in 0.. {
             if outer.log_volume() - log_v_live <= excess
@@ -278,7 +276,8 @@ impl Trainer<'_> {
         let score = scores(&l, self.threshold);
         let y: Vec<f32> = score.iter().map(|s| *s as f32).collect();
         let (n_networks, network) = (self.options.n_networks, &self.options.network);
-        let ensemble = Ensemble::train(&x, self.n_dim, &y, n_networks, network, stream, self.pool).map_err(BoundError::Network)?;
+        let ensemble =
+            Ensemble::train(&x, self.n_dim, &y, n_networks, network, stream, self.pool).map_err(BoundError::Network)?;
         let mut prediction = vec![0.0f32; l.len()];
         ensemble.predict(&x, &mut prediction);
 
@@ -297,7 +296,8 @@ impl Trainer<'_> {
         if keep.is_empty() && deepest < threshold {
             threshold = deepest.max(self.affordable(ellipsoid, &ensemble, threshold, stream.substream(2)));
         }
-        let missed = (0..points.len()).filter(|&k| score[k] >= DEEP_SCORE && prediction[k] < threshold).map(|k| points[k]);
+        let missed =
+            (0..points.len()).filter(|&k| score[k] >= DEEP_SCORE && prediction[k] < threshold).map(|k| points[k]);
         let missed = missed.collect();
         Ok((Some(Emulator { ensemble, threshold, lenient }), missed))
     }
@@ -322,7 +322,8 @@ impl Trainer<'_> {
     /// Small clusters over `missed`, deep points that the networks of `ellipsoid` do not accept, with networks of their own.
     fn patches(&self, ellipsoid: &Ellipsoid, missed: &[usize], stream: Stream) -> Result<Vec<Cluster>, BoundError> {
         const N_PATCHES_MAX: usize = 8;
-        let live = (0..self.log_l.len()).filter(|&k| self.log_l[k] >= self.threshold && ellipsoid.contains(self.row(k)));
+        let live =
+            (0..self.log_l.len()).filter(|&k| self.log_l[k] >= self.threshold && ellipsoid.contains(self.row(k)));
         let frame = |point: usize| {
             let mut z = vec![0.0; self.n_dim];
             ellipsoid.to_frame(self.row(point), &mut z);

@@ -66,6 +66,7 @@ impl Exploration {
             n_like_checked: 0,
             transfer: Vec::new(),
             queue: VecDeque::new(),
+            asked: Vec::new(),
             n_rejected: 0,
             f_live: 1.0,
             finished: false,
@@ -196,7 +197,11 @@ impl State {
             Ok(bound) => {
                 self.train_s += bound.train_s();
                 let candidate = self.shells.candidate(bound, threshold, pool);
-                Ok(if reopened || self.shells.is_smaller(&candidate) { candidate } else { self.shells.relaxed(candidate, pool) })
+                Ok(if reopened || self.shells.is_smaller(&candidate) {
+                    candidate
+                } else {
+                    self.shells.relaxed(candidate, pool)
+                })
             }
             Err(error) => Err(error),
         };
@@ -285,7 +290,8 @@ impl State {
         let evidence = self.evidence(true);
         let volumes = self.shells.volumes(&self.samples, true);
         let holds_something = |(s, v): (&ShellEvidence, &ShellVolume)| {
-            s.n_points > 0 && (v.shell.value() >= SHELL_FRACTION_MIN || (s.log_z - evidence.log_z).exp() >= SHELL_SHARE_MIN)
+            s.n_points > 0
+                && (v.shell.value() >= SHELL_FRACTION_MIN || (s.log_z - evidence.log_z).exp() >= SHELL_SHARE_MIN)
         };
         let mut keep: Vec<bool> = evidence.shells.iter().zip(&volumes).map(holds_something).collect();
         // Outside the first bound there is no shell to take over: if the cube's is empty, the first bound goes instead.

@@ -143,7 +143,9 @@ impl State {
         let deficit: Vec<f64> =
             plan.iter().zip(&current.shells).map(|(p, s)| (p - s.n_points as f64).max(0.0)).collect();
         let missing: f64 = deficit.iter().sum();
-        let budget = if n_fresh == 0 { FIRST_ROUND * missing } else { missing.min(n_fresh as f64) };
+        // Each round at most doubles what is there, so that a surprise is met while it is cheap.
+        let budget =
+            missing.min(if n_fresh == 0 { (FIRST_ROUND * missing).min(targets.n_eff) } else { n_fresh as f64 });
         let mut wanted: Vec<usize> = deficit
             .iter()
             .zip(&floor)
