@@ -41,6 +41,9 @@ mod samples;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+/// Arrays of the interface: use this one to have the same version.
+pub use ndarray;
+
 pub use backend::{Backend, BackendError, Backends, CpuPool};
 pub use batch::{Evaluated, Proposal};
 pub use bound::BoundError;

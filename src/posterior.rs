@@ -137,6 +137,9 @@ impl Posterior {
 
     /// Kish's effective sample size, `(sum w)^2 / sum w^2`. Means nothing for a posterior without rows.
     pub fn ess_kish(&self) -> f64 {
+        if self.log_weight.is_empty() {
+            return 0.0;
+        }
         // The sum of weights is 1.
         1.0 / self.log_weight.iter().map(|value| (2.0 * value).exp()).sum::<f64>()
     }
@@ -145,7 +148,7 @@ impl Posterior {
     ///
     /// Systematic resampling with replacement (Kitagawa 1996): a draw of weight w comes floor(n w) or ceil(n w) times, n w times
     /// on average over seeds, so more rows than [`ess_kish`](Self::ess_kish) repeat draws and add no information.
-    /// The same seed gives the same rows.
+    /// The same seed gives the same rows; a posterior without draws gives none.
     pub fn equal_weights(&self, n: usize, seed: u64) -> Array2<f64> {
         self.rows.select(Axis(0), &self.equal_weight_indices(n, seed))
     }
@@ -153,6 +156,9 @@ impl Posterior {
     /// Which draws [`equal_weights`](Self::equal_weights) takes, `[n]`: indices into rows, weights and log L.
     pub fn equal_weight_indices(&self, n: usize, seed: u64) -> Vec<usize> {
         let weights = self.weights();
+        if weights.is_empty() {
+            return Vec::new();
+        }
         let total: f64 = weights.iter().sum();
         let mut draw = Stream::new(seed).substream(RESAMPLE).at(0);
         let offset = draw.uniform();

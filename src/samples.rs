@@ -71,12 +71,10 @@ impl Samples {
         &self.phase
     }
 
-    /// The shell of point `id`, counted from the unit cube (0) inwards; `None` for a point that no shell uses.
-    ///
-    /// # Panics
-    /// If there is no point `id`.
+    /// The shell of point `id`, counted from the unit cube (0) inwards; `None` for a point that no shell uses,
+    /// and for an id that no point has.
     pub fn shell(&self, id: usize) -> Option<usize> {
-        (self.shell[id] != NO_SHELL).then_some(self.shell[id] as usize)
+        self.shell.get(id).filter(|&&shell| shell != NO_SHELL).map(|&shell| shell as usize)
     }
 
     pub(crate) fn row(&self, id: usize) -> &[f64] {

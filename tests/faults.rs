@@ -388,7 +388,7 @@ fn impossible_options_are_named() {
         assert_kept(&error, 0);
         // The same sampler with that option put right.
         let mended = error.result.into_sampler().n_live(100).n_points_min(52).n_eff(100.0).f_live(0.1).n_batch(50);
-        let mended = mended.n_shell(10).enlarge_per_dim(1.1).split_threshold(100.0).n_update(100).n_networks(0);
+        let mended = mended.n_shell(10).enlarge_per_dim(1.1).split_threshold(10.0).n_update(100).n_networks(0);
         assert_right(&sample(&square(), &Likelihood::point(gauss), mended.n_like_new_bound(1000)).unwrap(), LOG_Z);
     }
     // More dimensions need more live points.
@@ -572,7 +572,7 @@ fn what_may_not_change_when_a_run_goes_on() {
         ("n_networks", |s| s.n_networks(4)),
         ("enlarge_per_dim", |s| s.enlarge_per_dim(1.5)),
         ("n_update", |s| s.n_update(50)),
-        ("split_threshold", |s| s.split_threshold(10.0)),
+        ("split_threshold", |s| s.split_threshold(50.0)),
     ];
     let likelihood = Likelihood::point(gauss);
     let prior = square();
@@ -588,7 +588,7 @@ fn what_may_not_change_when_a_run_goes_on() {
         assert_changed(&error, option);
         // Put back as it was, it goes on.
         let restored = error.result.into_sampler().n_live(100).n_batch(N_BATCH).seed(1).n_networks(0);
-        let restored = restored.enlarge_per_dim(1.1).split_threshold(100.0);
+        let restored = restored.enlarge_per_dim(1.1).split_threshold(10.0);
         if *option != "n_update" {
             let result = sample(&prior, &likelihood, restored).unwrap();
             assert_right(&result, LOG_Z);
@@ -639,7 +639,7 @@ fn stopped_before_the_first_point() {
     for (result, reason) in [(timeout, StopReason::Timeout), (observed, StopReason::Observer)] {
         assert_eq!((result.stopped(), result.n_like()), (reason, 0));
         assert_eq!(result.evidence().log_z, f64::NEG_INFINITY);
-        assert_eq!(result.warnings().len(), 2, "{:?}", result.warnings());
+        assert_eq!(result.warnings().len(), 1, "only why it ended: {:?}", result.warnings());
         assert!(result.to_string().contains("log Z = -inf") && result.posterior().rows().is_empty());
         let folder = tempfile::tempdir().unwrap();
         result.save(folder.path()).unwrap();

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use livepoint::testing::Problem;
-use livepoint::{Backend, Backends, NeuralBoundSampler, Run, RunResult, StopReason};
+use livepoint::{Backends, NeuralBoundSampler, Run, RunResult, StopReason};
 use serde::Serialize;
 
 use crate::common::Failure;
@@ -69,7 +69,7 @@ pub fn measure(
         sampler: kind,
         likelihood_backend: backends.likelihood.to_string(),
         sampler_backend: backends.sampler.to_string(),
-        threads: threads(&backends.likelihood),
+        threads: backends.likelihood.threads(),
         seed,
         n_dim: problem.n_dim,
         n_like: result.n_like(),
@@ -90,13 +90,6 @@ pub fn measure(
         warnings: result.warnings(),
     };
     Ok((record, result))
-}
-
-fn threads(backend: &Backend) -> usize {
-    match backend {
-        Backend::Cpu { threads: 0 } => std::thread::available_parallelism().map_or(1, usize::from),
-        Backend::Cpu { threads } => *threads,
-    }
 }
 
 /// What the operating system says about this process.

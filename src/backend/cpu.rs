@@ -13,7 +13,7 @@ pub struct CpuPool {
 }
 
 impl CpuPool {
-    /// Starts `threads` threads (0: one per available core) named `livepoint-{role}-{index}`.
+    /// Starts `threads` threads (0: as many as rayon chooses) named `livepoint-{role}-{index}`.
     ///
     /// # Errors
     /// More threads than a pool may have, or than the system gives.
@@ -26,11 +26,7 @@ impl CpuPool {
         }
         let name = role.to_owned();
         rayon::ThreadPoolBuilder::new()
-            .num_threads(if threads == 0 {
-                std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-            } else {
-                threads
-            })
+            .num_threads(threads)
             .thread_name(move |index| format!("livepoint-{name}-{index}"))
             .build()
             .map(|pool| Self { pool })

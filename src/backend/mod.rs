@@ -8,6 +8,7 @@ use std::fmt;
 
 /// A machine that can evaluate likelihoods or run a sampler.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Backend {
     /// A thread pool of its own on this computer; 0 threads means one per available core.
     Cpu {
@@ -20,6 +21,14 @@ impl Backend {
     /// A thread pool of `threads` threads on this computer, 0 meaning one per available core.
     pub fn cpu(threads: usize) -> Self {
         Self::Cpu { threads }
+    }
+
+    /// Threads of this computer that it keeps busy.
+    pub fn threads(&self) -> usize {
+        match self {
+            Self::Cpu { threads: 0 } => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            Self::Cpu { threads } => *threads,
+        }
     }
 }
 

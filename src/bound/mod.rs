@@ -15,6 +15,7 @@ pub use union::{Union, UnionOptions};
 
 /// Why no bound could be put around a set of points.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BoundError {
     /// There is nothing to enclose.
     #[error("no bound around {n_points} points in {n_dim} dimensions: give at least two points and one dimension")]

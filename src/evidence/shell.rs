@@ -112,6 +112,7 @@ pub struct ShellEvidence {
 
 /// The evidence of a run, and how far to trust it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Evidence {
     /// Natural logarithm of the evidence.
     pub log_z: f64,

@@ -125,10 +125,8 @@ impl<'a> Run<'a> {
             prior: self.prior.describe().iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
         };
         sampler.start(&space)?;
-        let Backend::Cpu { threads } = self.backends.likelihood;
-        let likelihood_pool = CpuPool::new(threads, "likelihood")?;
-        let Backend::Cpu { threads } = self.backends.sampler;
-        let sampler_pool = CpuPool::new(threads, "sampler")?;
+        let likelihood_pool = CpuPool::new(self.backends.likelihood.threads(), "likelihood")?;
+        let sampler_pool = CpuPool::new(self.backends.sampler.threads(), "sampler")?;
 
         let n_like_before = sampler.samples().len();
         let mut watch = Watch { start, last: None, newest: None, phase: "", sampling: None, n_like_before };

@@ -9,6 +9,7 @@ use crate::sampler::SamplerStatus;
 
 /// How a run stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Progress {
     /// Where the sampler stands: phase, calls, bounds, log Z and its error, effective points.
     #[serde(flatten)]

@@ -24,6 +24,7 @@ pub(super) const WEIGHT_COLUMNS: [&str; 2] = ["weight", "log_l"];
 /// Why a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum StopReason {
     /// The sampler reached its targets.
     Converged,
@@ -41,6 +42,7 @@ pub enum StopReason {
 
 /// Seconds spent in one run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Timing {
     /// The whole run, by the clock.
     pub wall_s: f64,
@@ -250,7 +252,7 @@ impl<S: Sampler> RunResult<S> {
         for ((row, weight), log_l) in
             posterior.rows().rows().into_iter().zip(posterior.weights()).zip(posterior.log_l())
         {
-            writer.write_record(row.iter().chain([&weight, log_l]).map(f64::to_string))?;
+            writer.write_record(row.iter().chain([&weight, log_l]).map(|value| format!("{value:?}")))?;
         }
         writer.into_inner().map_err(|e| e.into_error().into())
     }

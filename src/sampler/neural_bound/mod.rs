@@ -469,7 +469,7 @@ impl Sampler for NeuralBoundSampler {
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.state.as_ref().map_or_else(Vec::new, |s| s.warnings.clone());
         let evidence = self.evidence();
-        if evidence.exploration_kept {
+        if evidence.exploration_kept && evidence.n_points > 0 {
             warnings.push(if self.options.targets.discard_exploration {
                 "the run ended before every shell was sampled afresh: points of the exploration are kept, which biases log Z".into()
             } else {
