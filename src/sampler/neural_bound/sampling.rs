@@ -17,6 +17,9 @@ const FIRST_ROUND: f64 = 0.5;
 const SPIKE_SHARE: f64 = 0.05;
 const SPIKE_POINTS: f64 = 20.0;
 
+/// Fresh points per effective point beyond which a run gives up.
+const CALLS_PER_EFFECTIVE_MAX: f64 = 100.0;
+
 /// Times that exploration opens again at most.
 const N_REOPENED_MAX: usize = 20;
 
@@ -61,6 +64,12 @@ impl State {
     /// Makes the next batch of the sampling phase; leaves nothing pending when the targets are reached.
     pub(super) fn sample(&mut self, pool: &CpuPool, max_points: usize) {
         self.pending = None;
+        if self.is_hopeless()
+            && let Stage::Sampling(sampling) = &mut self.stage
+        {
+            sampling.n_fruitless = N_FRUITLESS_MAX;
+            return;
+        }
         loop {
             let wanted = self.wanted(max_points);
             let exploration = self.shells.exploration_yield(&self.samples);
@@ -101,6 +110,22 @@ impl State {
             let u = Array2::from_shape_vec((shell.len(), n_dim), rows).unwrap_or_default();
             self.pending = Some(Pending { u, shell });
             return;
+        }
+    }
+
+    /// Whether the bounds serve so badly that the target is out of reach: far more fresh points than any sensible number per
+    /// effective one, and still not a tenth of the way.
+    fn is_hopeless(&self) -> bool {
+        let targets = &self.options.targets;
+        let most = CALLS_PER_EFFECTIVE_MAX * targets.n_eff + (10 * self.shells.len()) as f64 * targets.n_shell as f64;
+        let n_exploration = self.n_like_exploration();
+        (self.samples.len() - n_exploration) as f64 > most && self.evidence(false).n_eff < 0.1 * targets.n_eff
+    }
+
+    fn n_like_exploration(&self) -> usize {
+        match &self.stage {
+            Stage::Exploration(_) => self.samples.len(),
+            Stage::Sampling(sampling) => sampling.n_like_exploration(),
         }
     }
 
