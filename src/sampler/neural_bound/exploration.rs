@@ -59,19 +59,8 @@ impl Exploration {
     }
 
     /// Exploration that opens again around a spike: a bound is due at once.
-    pub(super) fn reopened() -> Self {
-        Self {
-            n_update_iter: i64::MAX,
-            n_like_iter: 0,
-            n_like_checked: 0,
-            transfer: Vec::new(),
-            queue: VecDeque::new(),
-            asked: Vec::new(),
-            n_rejected: 0,
-            f_live: 1.0,
-            finished: false,
-            reopened: true,
-        }
+    pub(super) fn reopened(options: &Options) -> Self {
+        Self { n_update_iter: i64::MAX, reopened: true, ..Self::new(options) }
     }
 }
 

@@ -140,7 +140,7 @@ impl State {
             self.n_reopened += 1;
             self.samples.reopen();
             self.shells.reopen();
-            self.stage = Stage::Exploration(Exploration::reopened());
+            self.stage = Stage::Exploration(Exploration::reopened(&self.options));
         }
     }
 
