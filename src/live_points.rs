@@ -8,11 +8,13 @@ use crate::math::argsort;
 /// next distinct value, so that the bound leaves the plateau behind. Returns `None` when no point lies below the
 /// threshold, since a bound around everything encloses nothing. Cost: one sort.
 pub(crate) fn threshold(log_l: &[f64], n_live: usize, n_points_min: usize) -> Option<f64> {
-    let order = argsort(log_l);
-    let n = order.len();
-    if n <= n_live || n_live == 0 {
+    let n = log_l.len();
+    // Too few points above -inf for any bound: known without sorting.
+    let n_finite = log_l.iter().filter(|l| **l > f64::NEG_INFINITY).count();
+    if n <= n_live || n_live == 0 || n_finite < n_points_min.min(n_live) {
         return None;
     }
+    let order = argsort(log_l);
     let at = |k: usize| log_l[order[k]];
     let mut first = n - n_live;
     if at(first - 1) == at(first) || at(first) == f64::NEG_INFINITY {

@@ -14,6 +14,7 @@ use crate::rng::Stream;
 /// How bounds are built; the names are those of nautilus.
 #[derive(Debug, Clone)]
 pub(crate) struct NeuralBoundOptions {
+    pub n_live: usize,
     pub union: UnionOptions,
     /// Split the outer union while it is this many times larger than the live volume (and `enlarge_per_dim^n_dim`).
     pub split_threshold: f64,
@@ -33,6 +34,13 @@ const DEEP_SCORE: f64 = 0.75;
 
 /// Growth of the accepted volume that a lower threshold may cost to keep every deep point; what is still outside gets patches.
 const DEEP_GROWTH: f64 = 1.2;
+
+/// Points score exactly this when all live points tie: rounding must not decide.
+const SCORE_ROUNDING: f64 = 1e-9;
+
+/// Where a likelihood jumps, no higher threshold comes that would forgive a cut: the accepted volume is grown by this fraction, times
+/// dimensions over live points, beyond all of them. `n` points in a convex region leave a part of order `d/n` outside their hull.
+const EDGE_MARGIN: f64 = 20.0;
 
 /// Outer unions are not split further than this many members: membership costs grow with their number.
 const MAX_MEMBERS: usize = 128;
@@ -97,14 +105,21 @@ impl NeuralBound {
         }
         let live_points = points.select(ndarray::Axis(0), &live);
 
-        let mut separate = Union::enclosing(live_points.view(), &UnionOptions { cube_dims: false, ..options.union })?;
+        let mut live_log_l: Vec<f64> = live.iter().map(|&k| log_l[k]).collect();
+        live_log_l.sort_by(f64::total_cmp);
+        // Fewer live points than asked for: a plateau was skipped. All of them tied: this is the plateau at the top.
+        let at_edge = live.len() < options.n_live || live_log_l.last() == Some(&threshold);
+        let margin = if at_edge { edge_margin(n_dim, live.len()).powf(1.0 / n_dim as f64) } else { 1.0 };
+        let union = UnionOptions { enlarge_per_dim: options.union.enlarge_per_dim * margin, ..options.union };
+
+        let mut separate = Union::enclosing(live_points.view(), &UnionOptions { cube_dims: false, ..union })?;
         for round in 0.. {
             if separate.members().len() >= MAX_MEMBERS || !separate.split(false, stream.substream(1).substream(round)) {
                 break;
             }
         }
 
-        let mut outer = Union::enclosing(live_points.view(), &UnionOptions { cube_dims: true, ..options.union })?;
+        let mut outer = Union::enclosing(live_points.view(), &UnionOptions { cube_dims: true, ..union })?;
         let excess = options.split_threshold.ln() + n_dim as f64 * options.union.enlarge_per_dim.ln();
         for round in 0.. {
             if outer.log_volume() - log_v_live <= excess
@@ -114,10 +129,20 @@ impl NeuralBound {
                 break;
             }
         }
-        while outer.trim() {}
+        // Trimming may not take deep points away.
+        let deep = live_log_l[live_log_l.len() / 2];
+        while outer.members().len() > 1 {
+            let mut trimmed = outer.clone();
+            let keeps = |outer: &Union, k: usize| live_points.row(k).as_slice().is_none_or(|row| outer.contains(row));
+            if !trimmed.trim() || !(0..live.len()).all(|k| log_l[live[k]] < deep || keeps(&trimmed, k)) {
+                break;
+            }
+            outer = trimmed;
+        }
 
         let points = points.as_standard_layout();
-        let trainer = Trainer { rows: points.as_slice().unwrap_or(&[]), n_dim, log_l, threshold, options, pool };
+        let rows = points.as_slice().unwrap_or(&[]);
+        let trainer = Trainer { rows, n_dim, log_l, threshold, at_edge, options, pool };
         let mut clusters = Vec::with_capacity(separate.members().len());
         for (index, ellipsoid) in separate.members().iter().enumerate() {
             let stream = stream.substream(3).substream(index as u64);
@@ -241,6 +266,8 @@ struct Trainer<'a> {
     n_dim: usize,
     log_l: &'a [f64],
     threshold: f64,
+    /// The live points end where the likelihood jumps.
+    at_edge: bool,
     options: &'a NeuralBoundOptions,
     pool: &'a CpuPool,
 }
@@ -292,18 +319,22 @@ impl Trainer<'_> {
             (0..points.len()).filter(|&k| wanted(k)).map(|k| prediction[k]).fold(f32::INFINITY, f32::min)
         };
         let mut threshold = lenient.min(lowest(&|k| keep.contains(&points[k])));
-        let deepest = lowest(&|k| score[k] >= DEEP_SCORE);
-        if keep.is_empty() && deepest < threshold {
-            threshold = deepest.max(self.affordable(ellipsoid, &ensemble, threshold, stream.substream(2)));
+        let is_deep = |k: usize| score[k] >= DEEP_SCORE - SCORE_ROUNDING;
+        let deepest = lowest(&is_deep);
+        if self.at_edge {
+            let growth = edge_margin(self.n_dim, n_live);
+            let all = threshold.min(lowest(&|k| l[k] >= self.threshold));
+            threshold = self.grown(ellipsoid, &ensemble, all, growth, stream.substream(2));
+        } else if keep.is_empty() && deepest < threshold {
+            threshold = deepest.max(self.grown(ellipsoid, &ensemble, threshold, DEEP_GROWTH, stream.substream(2)));
         }
-        let missed =
-            (0..points.len()).filter(|&k| score[k] >= DEEP_SCORE && prediction[k] < threshold).map(|k| points[k]);
+        let missed = (0..points.len()).filter(|&k| is_deep(k) && prediction[k] < threshold).map(|k| points[k]);
         let missed = missed.collect();
         Ok((Some(Emulator { ensemble, threshold, lenient }), missed))
     }
 
-    /// The threshold at which the accepted part of the ellipsoid is `DEEP_GROWTH` times what it is at `threshold`.
-    fn affordable(&self, ellipsoid: &Ellipsoid, ensemble: &Ensemble, threshold: f32, stream: Stream) -> f32 {
+    /// The threshold at which the accepted part of the ellipsoid is `growth` times what it is at `threshold`.
+    fn grown(&self, ellipsoid: &Ellipsoid, ensemble: &Ensemble, threshold: f32, growth: f64, stream: Stream) -> f32 {
         const N_DRAWS: usize = 2048;
         let (mut x, mut z) = (vec![0.0; self.n_dim], vec![0.0; self.n_dim]);
         let mut frame = Vec::with_capacity(N_DRAWS * self.n_dim);
@@ -316,7 +347,7 @@ impl Trainer<'_> {
         ensemble.predict(&frame, &mut score);
         score.sort_by(|a, b| b.total_cmp(a));
         let accepted = score.iter().filter(|s| **s >= threshold).count();
-        score[((accepted as f64 * DEEP_GROWTH) as usize).min(N_DRAWS - 1)].min(threshold)
+        score[((accepted as f64 * growth) as usize).min(N_DRAWS - 1)].min(threshold)
     }
 
     /// Small clusters over `missed`, deep points that the networks of `ellipsoid` do not accept, with networks of their own.
@@ -358,6 +389,11 @@ impl Trainer<'_> {
         };
         union.members().iter().enumerate().filter_map(|m| train(m).transpose()).collect()
     }
+}
+
+/// Factor by which a region around `n_live` points is grown where the likelihood jumps.
+fn edge_margin(n_dim: usize, n_live: usize) -> f64 {
+    1.0 + EDGE_MARGIN * n_dim as f64 / n_live as f64
 }
 
 /// Training targets: ranks scaled to [0, 1/2] below the threshold and to [1/2, 1] at and above it; ties share their mean rank.

@@ -170,7 +170,7 @@ pub fn shell_evidence(volumes: &[ShellVolume], log_l: &[f64], shell: &[u32]) -> 
     let share = |s: &ShellEvidence| if s.log_z == f64::NEG_INFINITY { 0.0 } else { (s.log_z - log_z).exp() };
 
     let mut terms = ErrorTerms::default();
-    let (mut inverse_n_eff, mut root_sum, mut max_weight_share, mut mean_log_l) = (0.0, 0.0, 0.0f64, 0.0);
+    let (mut inverse_n_eff, mut root_sum, mut max_weight_share, mut information) = (0.0, 0.0, 0.0f64, 0.0f64);
     for ((s, v), l) in shells.iter().zip(volumes).zip(&members) {
         let share = share(s);
         if share == 0.0 {
@@ -190,14 +190,17 @@ pub fn shell_evidence(volumes: &[ShellVolume], log_l: &[f64], shell: &[u32]) -> 
         inverse_n_eff += square / s.n_eff;
         root_sum += share * (n / s.n_eff).sqrt();
         max_weight_share = max_weight_share.max(share * s.max_weight_share);
-        let sum = log_sum_exp(l);
-        mean_log_l += share * l.iter().filter(|l| **l > f64::NEG_INFINITY).map(|l| (l - sum).exp() * l).sum::<f64>();
+        // Differences to log Z, so that a large offset of log L costs no digits.
+        let max = l.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let finite = || l.iter().filter(|l| **l > f64::NEG_INFINITY).map(|l| ((l - max).exp(), l - log_z));
+        let (sum, weighted) = finite().fold((0.0, 0.0), |(sum, weighted), (w, gain)| (sum + w, weighted + w * gain));
+        information += share * weighted / sum;
     }
     let some = log_z > f64::NEG_INFINITY;
     Evidence {
         log_z,
         log_z_error: if some { terms.total().sqrt() } else { f64::INFINITY },
-        information: if some { (mean_log_l - log_z).max(0.0) } else { 0.0 },
+        information: information.max(0.0),
         n_eff: if some { 1.0 / inverse_n_eff } else { 0.0 },
         efficiency: if some { 1.0 / (root_sum * root_sum) } else { 0.0 },
         max_weight_share,
@@ -210,23 +213,19 @@ pub fn shell_evidence(volumes: &[ShellVolume], log_l: &[f64], shell: &[u32]) -> 
 
 fn one_shell(log_volume: f64, log_l: &[f64]) -> ShellEvidence {
     let n = log_l.len() as f64;
-    let sum = log_sum_exp(log_l);
-    if sum == f64::NEG_INFINITY {
-        return ShellEvidence {
-            log_volume,
-            n_points: log_l.len(),
-            n_eff: n,
-            log_z: f64::NEG_INFINITY,
-            max_weight_share: 0.0,
-        };
-    }
     let max = log_l.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let square_sum = max * 2.0 + log_l.iter().map(|l| (2.0 * (l - max)).exp()).sum::<f64>().ln();
+    if max == f64::NEG_INFINITY {
+        let log_z = f64::NEG_INFINITY;
+        return ShellEvidence { log_volume, n_points: log_l.len(), n_eff: n, log_z, max_weight_share: 0.0 };
+    }
+    // Relative to the largest, both sums lie between 1 and n.
+    let sum: f64 = log_l.iter().map(|l| (l - max).exp()).sum();
+    let square_sum: f64 = log_l.iter().map(|l| (2.0 * (l - max)).exp()).sum();
     ShellEvidence {
         log_volume,
         n_points: log_l.len(),
-        n_eff: (2.0 * sum - square_sum).exp(),
-        log_z: log_volume + sum - n.ln(),
-        max_weight_share: (max - sum).exp(),
+        n_eff: sum * sum / square_sum,
+        log_z: log_volume + max + (sum / n).ln(),
+        max_weight_share: 1.0 / sum,
     }
 }

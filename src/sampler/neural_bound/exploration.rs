@@ -38,6 +38,8 @@ pub(super) struct Exploration {
     n_rejected: usize,
     f_live: f64,
     finished: bool,
+    /// Live points that the newest bound was built around.
+    n_enclosed: usize,
     /// The next bound goes around a spike that the newest bound left outside: it need not be smaller.
     reopened: bool,
 }
@@ -54,6 +56,7 @@ impl Exploration {
             n_rejected: 0,
             f_live: 1.0,
             finished: false,
+            n_enclosed: 0,
             reopened: false,
         }
     }
@@ -158,11 +161,20 @@ impl State {
         let n_points_min = self.n_points_min();
         let newest = self.shells.len() - 1;
         let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
-        let reopened = std::mem::take(&mut e.reopened);
-        // A constant likelihood, or a plateau at the top that is already enclosed: there is nothing further in.
-        if max > f64::NEG_INFINITY && (max == min || !reopened && max <= self.shells.threshold(newest)) {
+        let mut at_will = std::mem::take(&mut e.reopened);
+        if max > f64::NEG_INFINITY && max == min {
+            // A constant likelihood.
             e.finished = true;
             return Ok(());
+        }
+        if !at_will && max > f64::NEG_INFINITY && max <= self.shells.threshold(newest) {
+            // The plateau at the top is enclosed. A bound around a few of its points is drawn anew when there are more.
+            let n_top = log_l.iter().filter(|l| **l == max).count();
+            at_will = e.n_enclosed < self.options.n_live && n_top >= 2 * e.n_enclosed;
+            if !at_will {
+                e.finished = true;
+                return Ok(());
+            }
         }
         let Some(threshold) = threshold(log_l, self.options.n_live, n_points_min) else {
             let n_infinite = log_l.iter().filter(|l| **l == f64::NEG_INFINITY).count();
@@ -186,7 +198,7 @@ impl State {
             Ok(bound) => {
                 self.train_s += bound.train_s();
                 let candidate = self.shells.candidate(bound, threshold, pool);
-                Ok(if reopened || self.shells.is_smaller(&candidate) {
+                Ok(if self.shells.is_fit(&candidate, at_will) {
                     candidate
                 } else {
                     self.shells.relaxed(candidate, pool)
@@ -196,8 +208,9 @@ impl State {
         };
         let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
         match candidate {
-            Ok(candidate) if reopened || self.shells.is_smaller(&candidate) => {
+            Ok(candidate) if self.shells.is_fit(&candidate, at_will) => {
                 e.n_rejected = 0;
+                e.n_enclosed = live.len();
                 e.queue.clear();
                 e.transfer = vec![VecDeque::new(); self.shells.len()];
                 let assigned: Vec<usize> =
@@ -242,7 +255,7 @@ impl State {
         e.n_like_iter += n_new;
         e.n_update_iter += self.samples.log_l()[n - n_new..].iter().filter(|l| **l >= newest).count() as i64;
         // The share changes slowly and its cost grows with the number of points: not every batch.
-        if n > self.options.n_live && n >= e.n_like_checked + self.options.n_live / 10 {
+        if n > self.options.n_live && n >= e.n_like_checked + (self.options.n_live / 10).max(n / 50) {
             e.n_like_checked = n;
             let f_live = self.live_share();
             let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };

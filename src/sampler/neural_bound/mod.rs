@@ -303,6 +303,7 @@ impl State {
 
     fn bound_options(&self) -> NeuralBoundOptions {
         NeuralBoundOptions {
+            n_live: self.options.n_live,
             union: UnionOptions {
                 enlarge_per_dim: self.options.enlarge_per_dim,
                 n_points_min: self.n_points_min(),

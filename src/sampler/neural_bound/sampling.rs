@@ -95,10 +95,12 @@ impl State {
             let n_dim = self.space.n_dim;
             let (mut rows, mut shell) = (Vec::new(), Vec::new());
             for (k, drawn) in drawn.iter().enumerate() {
-                rows.extend_from_slice(drawn);
-                shell.extend(std::iter::repeat_n(requests[k].0 as u32, drawn.len() / n_dim));
+                // The volume counts hold every draw; which of the rows are evaluated is free to choose. A shell whose yield
+                // was taken for smaller than it is must not cost many times the calls that were wanted.
+                let n = (drawn.len() / n_dim).min(2 * wanted[k].1);
+                rows.extend_from_slice(&drawn[..n * n_dim]);
+                shell.extend(std::iter::repeat_n(requests[k].0 as u32, n));
             }
-            // The volume counts hold every draw; which of the rows are evaluated is free to choose.
             shell.truncate(max_points);
             rows.truncate(shell.len() * n_dim);
             let Stage::Sampling(sampling) = &mut self.stage else { return };
@@ -162,7 +164,8 @@ impl State {
 
         let floor: Vec<usize> = fresh.shells.iter().map(|s| targets.n_shell.saturating_sub(s.n_points)).collect();
         let below_floor = floor.iter().any(|f| *f > 0);
-        if !below_floor && current.n_eff >= targets.n_eff || max_points == 0 {
+        let short = current.n_eff < targets.n_eff;
+        if !below_floor && !short || max_points == 0 {
             return Vec::new();
         }
         let deficit: Vec<f64> =

@@ -134,12 +134,12 @@ impl Shells {
         }
     }
 
-    /// Whether the candidate can be drawn from and is smaller than the newest bound, as far as both were counted.
-    pub(super) fn is_smaller(&self, candidate: &Candidate) -> bool {
+    /// Whether the candidate can be drawn from, and is smaller than the newest bound as far as both were counted, or of `any_size`.
+    pub(super) fn is_fit(&self, candidate: &Candidate, any_size: bool) -> bool {
         const N_KEPT_MIN: u64 = 100;
         let newest = self.shells.last().map_or(0.0, |s| s.exploration.log_bound());
         let volume = &candidate.shell.exploration;
-        volume.network.kept >= N_KEPT_MIN && volume.log_bound() < newest
+        volume.network.kept >= N_KEPT_MIN && (any_size || volume.log_bound() < newest)
     }
 
     /// Draws from a new bound until its volume is known to a few per cent, without calling the likelihood.
