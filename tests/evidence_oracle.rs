@@ -227,6 +227,12 @@ fn edges() {
     );
     let huge = shell_evidence(&cube, &[1e300, 1e300], &[0, 0]);
     assert_eq!(huge.log_z, 1e300);
+    let extreme = shell_evidence(&cube, &[f64::MAX, -f64::MAX], &[0, 0]);
+    assert_eq!((extreme.n_eff, extreme.max_weight_share), (1.0, 1.0));
+    // An offset costs log Z and the information no more digits than the offset itself has lost.
+    let near = shell_evidence(&cube, &[0.0, -1.0, -2.0], &[0; 3]);
+    let far = shell_evidence(&cube, &[-1e12, -1e12 - 1.0, -1e12 - 2.0], &[0; 3]);
+    assert!((near.information - far.information).abs() < 1e-3, "{} {}", near.information, far.information);
 }
 
 proptest! {
