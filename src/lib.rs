@@ -28,6 +28,8 @@ mod batch;
 mod bound;
 pub mod diagnostics;
 pub mod evidence;
+#[cfg(feature = "gpu")]
+mod kernel;
 mod likelihood;
 mod live_points;
 mod math;
@@ -44,12 +46,16 @@ pub mod testing;
 /// Arrays of the interface: use this one to have the same version.
 pub use ndarray;
 
-pub use backend::{Backend, BackendError, Backends, CpuPool};
+pub use backend::{
+    Backend, BackendError, Backends, CpuPool, DeviceError, DeviceKind, GpuInfo, GpuOptions, GraphicsApi, PowerPreference,
+    list_gpus,
+};
 pub use batch::{Evaluated, Proposal};
 pub use bound::BoundError;
 pub use evidence::Evidence;
 pub use likelihood::{
-    EvaluationError, IntoLogL, IntoPointLogL, Likelihood, LikelihoodError, NonFinite, Place, VectorizedLikelihood,
+    EvaluationError, IntoLogL, IntoPointLogL, Likelihood, LikelihoodError, NonFinite, Place, VectorizedLikelihood, WgslData,
+    WgslLikelihood,
 };
 pub use nn::{NetworkError, NetworkOptions, Schedule};
 pub use posterior::{ColumnSummary, Posterior, PosteriorError, Summary};

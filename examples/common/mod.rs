@@ -3,13 +3,16 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use livepoint::{Backend, Backends, NeuralBoundSampler, RunResult};
+use livepoint::{Backend, Backends, GpuOptions, NeuralBoundSampler, RunResult};
 
 const ORDER_OF_PRECEDENCE: &str = "\
 Backends:
   A run has two halves: one machine evaluates the likelihood, one runs the sampler. --backend sets both;
   --likelihood-backend and --sampler-backend override it for their half. `cpu:N` is a pool of N threads,
-  `cpu` takes its number of threads from --threads, and without that one per available core. The default is `cpu`.";
+  `cpu` takes its number of threads from --threads, and without that one per available core. `gpu` is the fastest GPU of
+  this computer, `gpu:N` the one with number N and `gpu:NAME` one whose name holds NAME; software adapters are taken only
+  by number, by name or as `gpu:software`. `auto` is the GPU where there is one that can do the work, else the CPU.
+  The default is `cpu`.";
 
 /// Exit status of a command line that asks for what cannot be: the same that clap uses.
 const USAGE_ERROR: i32 = 2;
@@ -18,7 +21,7 @@ const USAGE_ERROR: i32 = 2;
 #[derive(Debug, Clone, clap::Parser)]
 #[command(after_help = ORDER_OF_PRECEDENCE)]
 pub struct CommonArgs {
-    /// Machine for both halves of the run: cpu or cpu:N
+    /// Machine for both halves of the run: gpu, cpu, auto, cpu:N or gpu:NAME
     #[arg(long, value_name = "BACKEND", value_parser = parse_backend)]
     backend: Option<Chosen>,
     /// Machine that evaluates the likelihood, over --backend
@@ -57,12 +60,12 @@ impl CommonArgs {
 
     /// The pair of machines, by the order of precedence that `--help` explains.
     pub fn backends(&self) -> Backends {
-        let both = self.backend.unwrap_or(Chosen::Cpu { threads: None });
-        let open = |Chosen::Cpu { threads }| Backend::cpu(usize::from(threads.or(self.threads).unwrap_or(0)));
-        Backends {
-            likelihood: open(self.likelihood_backend.unwrap_or(both)),
-            sampler: open(self.sampler_backend.unwrap_or(both)),
-        }
+        let both = self.backend.clone().unwrap_or(Chosen::Cpu { threads: None });
+        let backend = |chosen: &Option<Chosen>| match chosen.as_ref().unwrap_or(&both) {
+            Chosen::Cpu { threads } => Backend::cpu(usize::from(threads.or(self.threads).unwrap_or(0))),
+            Chosen::Other(backend) => backend.clone(),
+        };
+        Backends { likelihood: backend(&self.likelihood_backend), sampler: backend(&self.sampler_backend) }
     }
 
     /// The sampler with the options of the command line.
@@ -88,24 +91,29 @@ impl CommonArgs {
 }
 
 /// A backend as the command line names it; a `cpu` without a number gets one later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Chosen {
     Cpu { threads: Option<u16> },
+    Other(Backend),
 }
 
 fn parse_backend(text: &str) -> Result<Chosen, String> {
-    const DEVICES: [&str; 7] = ["gpu", "auto", "wgpu", "cuda", "vulkan", "metal", "webgpu"];
-    let (machine, count) = text.split_once(':').map_or((text, None), |(machine, count)| (machine, Some(count)));
-    match (machine, count) {
+    let (machine, detail) = text.split_once(':').map_or((text, None), |(machine, detail)| (machine, Some(detail)));
+    match (machine, detail) {
         ("cpu", None) => Ok(Chosen::Cpu { threads: None }),
         ("cpu", Some(count)) => match count.parse() {
             Ok(threads) if threads > 0 => Ok(Chosen::Cpu { threads: Some(threads) }),
             _ => Err(format!("`{count}` is not a number of threads from 1 to {}; write cpu:2 for two threads", u16::MAX)),
         },
-        (device, _) if DEVICES.contains(&device.to_ascii_lowercase().as_str()) => {
-            Err("this build of livepoint has no GPU backend; use cpu or cpu:N here, or a build of livepoint that has the GPU backend".to_owned())
+        ("gpu", None) => Ok(Chosen::Other(Backend::gpu())),
+        ("gpu", Some("")) => Err("nothing stands behind the colon; write gpu, gpu:0 or gpu:NAME".to_owned()),
+        ("gpu", Some("software")) => Ok(Chosen::Other(GpuOptions::default().software(true).into())),
+        ("gpu", Some(detail)) => {
+            let options = GpuOptions::default();
+            Ok(Chosen::Other(detail.parse().map_or_else(|_| options.clone().name(detail), |n| options.clone().index(n)).into()))
         }
-        _ => Err("not a backend; use cpu or cpu:N, with N threads".to_owned()),
+        ("auto", None) => Ok(Chosen::Other(Backend::auto())),
+        _ => Err("not a backend; use gpu, cpu or auto, cpu:N with N threads, or gpu:N or gpu:NAME for one of several".to_owned()),
     }
 }
 
@@ -165,14 +173,23 @@ mod tests {
         ] {
             assert_eq!(backends(line), expected, "{line}");
         }
+        let gpu = GpuOptions::default;
+        for (line, likelihood, sampler) in [
+            ("--backend gpu", Backend::gpu(), Backend::gpu()),
+            ("--backend gpu:1 --sampler-backend cpu:2", gpu().index(1).into(), Backend::cpu(2)),
+            ("--likelihood-backend gpu:radeon --threads 3", gpu().name("radeon").into(), Backend::cpu(3)),
+            ("--backend auto --likelihood-backend gpu:software", gpu().software(true).into(), Backend::auto()),
+        ] {
+            assert_eq!(backends(line), Backends { likelihood, sampler }, "{line}");
+        }
     }
 
     #[test]
     fn bad_values_are_refused_with_a_reason() {
         for (line, reason) in [
-            ("--backend gpu", "this build of livepoint has no GPU backend"),
-            ("--sampler-backend GPU:0", "this build of livepoint has no GPU backend"),
-            ("--likelihood-backend auto", "this build of livepoint has no GPU backend"),
+            ("--backend gpu:", "nothing stands behind the colon"),
+            ("--sampler-backend GPU:0", "not a backend"),
+            ("--likelihood-backend auto:1", "not a backend"),
             ("--backend cpu:0", "`0` is not a number of threads"),
             ("--backend cpu:two", "`two` is not a number of threads"),
             ("--backend abacus", "not a backend"),

@@ -1,8 +1,14 @@
 //! Where work runs: a [`Backend`] value names a machine, a pair of them splits a run into its two halves.
 
 mod cpu;
+mod gpu;
+mod machine;
 
 pub use cpu::CpuPool;
+#[cfg(feature = "gpu")]
+pub(crate) use gpu::Gpu;
+pub use gpu::{DeviceError, DeviceKind, GpuInfo, GpuOptions, GraphicsApi, PowerPreference, list_gpus};
+pub(crate) use machine::Machine;
 
 use std::fmt;
 
@@ -15,6 +21,11 @@ pub enum Backend {
         /// Number of threads, 0 for one per available core.
         threads: usize,
     },
+    /// A GPU through wgpu, on any vendor's card, with a thread pool beside it that feeds it. The value can always be made; a build
+    /// without the feature `gpu` cannot open it.
+    Gpu(GpuOptions),
+    /// A GPU where there is one made of hardware and the work can run there, else a thread for each core; the result says which it was.
+    Auto,
 }
 
 impl Backend {
@@ -23,10 +34,20 @@ impl Backend {
         Self::Cpu { threads }
     }
 
+    /// The fastest GPU of this computer; [`GpuOptions`] into a `Backend` for another.
+    pub fn gpu() -> Self {
+        Self::Gpu(GpuOptions::default())
+    }
+
+    /// A GPU if there is one that can do the work, else the CPU.
+    pub fn auto() -> Self {
+        Self::Auto
+    }
+
     /// Threads of this computer that it keeps busy.
     pub fn threads(&self) -> usize {
         match self {
-            Self::Cpu { threads: 0 } => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            Self::Cpu { threads: 0 } | Self::Gpu(_) | Self::Auto => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             Self::Cpu { threads } => *threads,
         }
     }
@@ -37,7 +58,15 @@ impl fmt::Display for Backend {
         match self {
             Self::Cpu { threads: 0 } => write!(f, "cpu"),
             Self::Cpu { threads } => write!(f, "cpu:{threads}"),
+            Self::Gpu(options) => options.fmt(f),
+            Self::Auto => f.write_str("auto"),
         }
+    }
+}
+
+impl From<GpuOptions> for Backend {
+    fn from(options: GpuOptions) -> Self {
+        Self::Gpu(options)
     }
 }
 
@@ -76,4 +105,7 @@ pub enum BackendError {
         /// The system's own words.
         reason: String,
     },
+    /// A device could not be opened.
+    #[error("{0}")]
+    Device(#[from] DeviceError),
 }

@@ -5,6 +5,8 @@ use std::error::Error;
 use std::fmt;
 use std::ops::Range;
 
+use crate::backend::DeviceError;
+
 type BoxedError = Box<dyn Error + Send + Sync>;
 
 /// Why a likelihood gave no values; rows count from the first row of the call.
@@ -112,6 +114,37 @@ pub enum EvaluationError {
         /// NaN or +inf.
         value: f64,
     },
+    /// A likelihood without a CPU form was asked to run there.
+    #[error(
+        "a WGSL likelihood runs on the CPU only by its twin, and this one has none; give it the same function in Rust with \
+         .twin(Likelihood::point(..)), or use Backend::gpu()"
+    )]
+    NoTwin,
+    /// A likelihood without a device form was asked to run there.
+    #[error(
+        "a Rust closure or type runs on the CPU only; write the likelihood as Likelihood::wgsl or Likelihood::tensor, \
+         or give the likelihood half to the CPU: backends((Backend::cpu(0), Backend::gpu()))"
+    )]
+    HostOnly,
+    /// WGSL that does not parse, does not validate, or holds no likelihood.
+    #[error("the WGSL likelihood: {message}")]
+    Wgsl {
+        /// What is wrong, with the line it is in.
+        message: String,
+        /// Line and column of the user's text, both from 1, where they are known.
+        place: Option<(usize, usize)>,
+    },
+    /// Data, constants or twin of a WGSL likelihood that cannot be used.
+    #[error("{what}: {problem}")]
+    Data {
+        /// Which data.
+        what: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// The device failed.
+    #[error("{0}")]
+    Device(#[from] DeviceError),
     /// The map from the unit cube to parameters failed.
     #[error("the prior transform failed on rows {} to {} of the batch: {source}", rows.start, rows.end.saturating_sub(1))]
     Transform {
@@ -149,6 +182,23 @@ impl fmt::Display for Place {
             0 => Ok(()),
             n if n > SHOWN => write!(f, ", and {} more)", n - SHOWN),
             _ => f.write_str(")"),
+        }
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl From<crate::kernel::ShaderError> for EvaluationError {
+    fn from(error: crate::kernel::ShaderError) -> Self {
+        Self::Wgsl { message: error.to_string(), place: error.line_column() }
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl From<crate::kernel::KernelError> for EvaluationError {
+    fn from(error: crate::kernel::KernelError) -> Self {
+        match error {
+            crate::kernel::KernelError::Shader(error) => error.into(),
+            crate::kernel::KernelError::Device(error) => error.into(),
         }
     }
 }

@@ -6,11 +6,11 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use cpu_time::ThreadTime;
-use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, s};
 use rayon::prelude::*;
 
 use super::error::panic_message;
-use super::{EvaluationError, Likelihood, LikelihoodError, NonFinite, Place, Split};
+use super::{EvaluationError, Likelihood, LikelihoodError, NonFinite, Place, Split, VectorizedLikelihood};
 use crate::backend::CpuPool;
 use crate::batch::Evaluated;
 
@@ -39,7 +39,8 @@ pub fn evaluate<E: Into<Box<dyn Error + Send + Sync>>>(
 ) -> Result<Evaluated, EvaluationError> {
     let n_points = u.nrows();
     let per_thread = n_points.div_ceil(pool.threads());
-    let job = Job { transform: &transform, likelihood, u, names };
+    let host = likelihood.host.as_deref().ok_or(EvaluationError::NoTwin)?;
+    let job = Job { transform: &transform, likelihood, host, u, names };
     let pieces = match likelihood.split {
         _ if n_points == 0 => Vec::new(),
         Split::PerThread => pool.map_chunks(n_points, per_thread, |rows| job.piece(rows)),
@@ -70,6 +71,7 @@ pub fn evaluate<E: Into<Box<dyn Error + Send + Sync>>>(
 struct Job<'a, T> {
     transform: &'a T,
     likelihood: &'a Likelihood,
+    host: &'a dyn VectorizedLikelihood,
     u: ArrayView2<'a, f64>,
     names: &'a [String],
 }
@@ -116,7 +118,7 @@ impl<E: Into<Box<dyn Error + Send + Sync>>, T: Fn(ArrayView2<f64>, ArrayViewMut2
         theta: &Array2<f64>,
         whole_pool: bool,
     ) -> Result<Evaluated, EvaluationError> {
-        let inner = &self.likelihood.inner;
+        let inner = self.host;
         let n_derived = self.likelihood.derived_names.len();
         // NaN marks what the likelihood does not write.
         let mut log_l = Array1::from_elem(rows.len(), f64::NAN);
@@ -139,18 +141,28 @@ impl<E: Into<Box<dyn Error + Send + Sync>>, T: Fn(ArrayView2<f64>, ArrayViewMut2
         };
         outcome.map_err(|source| EvaluationError::Likelihood { place: place(source.row()), source })?;
 
-        let mut n_non_finite = 0;
-        for (row, value) in log_l.iter_mut().enumerate() {
-            if value.is_nan() || *value == f64::INFINITY {
-                if self.likelihood.non_finite == NonFinite::Error {
-                    return Err(EvaluationError::NonFinite { place: place(Some(row)), value: *value });
-                }
-                n_non_finite += 1;
-                *value = f64::NEG_INFINITY;
-            }
-        }
+        let n_non_finite = check_values(log_l.view_mut(), self.likelihood.non_finite, |row| place(Some(row)))?;
         Ok(Evaluated { log_l, derived, likelihood_cpu_s, n_non_finite })
     }
+}
+
+/// Holds log L to what it may be, and returns how many values were taken as -inf; `place` says where a row lies.
+pub(super) fn check_values(
+    log_l: ArrayViewMut1<f64>,
+    non_finite: NonFinite,
+    place: impl Fn(usize) -> Place,
+) -> Result<usize, EvaluationError> {
+    let mut n_non_finite = 0;
+    for (row, value) in log_l.into_iter().enumerate() {
+        if value.is_nan() || *value == f64::INFINITY {
+            if non_finite == NonFinite::Error {
+                return Err(EvaluationError::NonFinite { place: place(row), value: *value });
+            }
+            n_non_finite += 1;
+            *value = f64::NEG_INFINITY;
+        }
+    }
+    Ok(n_non_finite)
 }
 
 /// CPU seconds this thread has used; 0 where the system does not tell.

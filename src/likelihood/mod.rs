@@ -1,10 +1,16 @@
 //! The [`VectorizedLikelihood`] trait, the [`Likelihood`] value a user builds from closures or from a type of their own.
 
 mod closure;
+#[cfg(feature = "gpu")]
+mod device;
 mod error;
 mod evaluate;
+mod evaluator;
+#[cfg(feature = "gpu")]
+mod shader;
 #[cfg(test)]
 mod tests;
+mod wgsl;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +19,8 @@ use ndarray::{ArrayView2, ArrayViewMut1, ArrayViewMut2};
 
 pub use closure::{IntoLogL, IntoPointLogL};
 pub use error::{EvaluationError, LikelihoodError, Place};
-pub use evaluate::evaluate;
+pub(crate) use evaluator::Evaluator;
+pub use wgsl::{WgslData, WgslLikelihood};
 
 /// A likelihood that takes many points at once.
 ///
@@ -101,7 +108,11 @@ enum Split {
 /// Cloning is cheap and shares the function.
 #[derive(Clone)]
 pub struct Likelihood {
-    inner: Arc<dyn VectorizedLikelihood>,
+    /// What runs on the CPU; none for WGSL without a twin.
+    host: Option<Arc<dyn VectorizedLikelihood>>,
+    /// What runs on a device; none for closures.
+    #[cfg(feature = "gpu")]
+    device: Option<device::DeviceForm>,
     derived_names: Arc<[String]>,
     split: Split,
     non_finite: NonFinite,
@@ -113,7 +124,9 @@ impl Likelihood {
         Self {
             derived_names: likelihood.derived_names().into(),
             split: if likelihood.split_batches() { Split::PerThread } else { Split::Whole },
-            inner: Arc::new(likelihood),
+            host: Some(Arc::new(likelihood)),
+            #[cfg(feature = "gpu")]
+            device: None,
             non_finite: NonFinite::default(),
         }
     }
@@ -165,6 +178,14 @@ impl Likelihood {
         Self { split: Split::Fine, ..Self::new(closure::PointDerived { names, function }) }
     }
 
+    /// A likelihood in WGSL, the shading language of WebGPU: one function `log_likelihood(theta)`, which runs on any vendor's GPU.
+    ///
+    /// The library adds entry point, indexing, bounds and the prior transform. See [`WgslLikelihood`] for data, constants, derived values
+    /// and the CPU twin.
+    pub fn wgsl(text: impl Into<String>) -> WgslLikelihood {
+        WgslLikelihood::new(text.into())
+    }
+
     /// Gives each batch to the function in one call instead of one piece per thread.
     ///
     /// The call is made on a thread of the likelihood pool, so `rayon` inside it uses that pool and its number of threads.
@@ -183,6 +204,13 @@ impl Likelihood {
     /// Names of the derived values, `[n_derived]`.
     pub fn derived_names(&self) -> &[String] {
         &self.derived_names
+    }
+}
+
+/// Cheap: both share the function.
+impl From<&Likelihood> for Likelihood {
+    fn from(likelihood: &Likelihood) -> Self {
+        likelihood.clone()
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod block;
 mod describe;
+#[cfg(feature = "gpu")]
+mod device;
 mod distribution;
 mod error;
 mod incomplete;

@@ -1,22 +1,24 @@
 //! The run: a loop that carries batches between a sampler and a likelihood until a target or a limit is reached.
 
 mod error;
+mod machines;
 mod observer;
 mod progress_line;
 mod result;
 
 use std::time::{Duration, Instant};
 
-use ndarray::{ArrayView2, ArrayViewMut2, s};
+use ndarray::s;
 
 pub use error::{RunError, RunErrorKind, SaveError};
 pub use observer::{Observer, Progress};
 pub use progress_line::ProgressLine;
+use machines::{Half, Machines};
 pub use result::{RunResult, StopReason, Timing};
 
-use crate::backend::{Backend, Backends, CpuPool};
+use crate::backend::{Backend, Backends};
 use crate::batch::Evaluated;
-use crate::likelihood::{Likelihood, evaluate};
+use crate::likelihood::{Evaluator, Likelihood};
 use crate::prior::Prior;
 use crate::sampler::{Sampler, Space};
 use crate::samples::Phase;
@@ -30,7 +32,7 @@ const PIECE_S: f64 = 1.0;
 /// A prior, a likelihood, where to run them, and when to stop; [`sample`](Run::sample) does the run.
 pub struct Run<'a> {
     prior: &'a Prior,
-    likelihood: &'a Likelihood,
+    likelihood: Likelihood,
     backends: Backends,
     n_like_max: Option<usize>,
     timeout: Option<Duration>,
@@ -39,10 +41,12 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// A run without limits, on one pool for the likelihood and one for the sampler, each with a thread per available core.
-    pub fn new(prior: &'a Prior, likelihood: &'a Likelihood) -> Self {
+    ///
+    /// Takes a [`Likelihood`] or a reference to one, or what makes one, such as a [`WgslLikelihood`](crate::WgslLikelihood).
+    pub fn new(prior: &'a Prior, likelihood: impl Into<Likelihood>) -> Self {
         Self {
             prior,
-            likelihood,
+            likelihood: likelihood.into(),
             backends: Backend::cpu(0).into(),
             n_like_max: None,
             timeout: None,
@@ -85,20 +89,18 @@ impl<'a> Run<'a> {
     /// [`RunErrorKind`]. Every error carries the result so far.
     pub fn sample<S: Sampler>(mut self, mut sampler: S) -> Result<RunResult<S>, RunError<S>> {
         let start = Instant::now();
-        let mut timing = Timing::default();
-        let mut n_non_finite = 0;
-        let ended = self.drive(&mut sampler, start, &mut timing, &mut n_non_finite);
-        timing.wall_s = start.elapsed().as_secs_f64();
+        let mut tally = Tally { timing: Timing::default(), n_non_finite: 0, machines: Machines::new(&self.backends) };
+        let ended = self.drive(&mut sampler, start, &mut tally);
+        tally.timing.wall_s = start.elapsed().as_secs_f64();
         let status = sampler.status();
-        timing.train_s = status.train_s;
+        tally.timing.train_s = status.train_s;
         let last = self.progress_of(status, start, None);
         self.observers.iter_mut().for_each(|o| o.finished(&last));
         let (stopped, kind) = match ended {
             Ok(reason) => (reason, None),
             Err(kind) => (StopReason::Error, Some(kind)),
         };
-        let result =
-            RunResult::new(sampler, self.prior, self.likelihood, &self.backends, stopped, timing, n_non_finite);
+        let result = RunResult::new(sampler, self.prior, &self.likelihood, stopped, tally);
         match kind {
             None => Ok(result),
             Some(kind) => Err(RunError { kind, result: Box::new(result) }),
@@ -109,24 +111,25 @@ impl<'a> Run<'a> {
         &mut self,
         sampler: &mut S,
         start: Instant,
-        timing: &mut Timing,
-        n_non_finite: &mut usize,
+        tally: &mut Tally,
     ) -> Result<StopReason, RunErrorKind> {
         self.prior.validate()?;
-        check_names(self.prior.names(), self.likelihood.derived_names())?;
+        let likelihood = self.likelihood.clone();
+        check_names(self.prior.names(), likelihood.derived_names())?;
         if self.n_like_max == Some(0) {
             let problem = "no point could be evaluated; leave it out for no limit";
             return Err(RunErrorKind::Option { option: "n_like_max", value: "0".into(), problem });
         }
         let space = Space {
             n_dim: self.prior.n_dim(),
-            n_derived: self.likelihood.derived_names().len(),
+            n_derived: likelihood.derived_names().len(),
             periodic: self.prior.periodic_dims(),
             prior: self.prior.describe().iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
         };
         sampler.start(&space)?;
-        let likelihood_pool = CpuPool::new(self.backends.likelihood.threads(), "likelihood")?;
-        let sampler_pool = CpuPool::new(self.backends.sampler.threads(), "sampler")?;
+        let likelihood_machine = tally.machines.open(Half::Likelihood, &self.backends, likelihood.device_can())?;
+        let sampler_machine = tally.machines.open(Half::Sampler, &self.backends, Err("the sampler runs on threads"))?;
+        let evaluator = Evaluator::open(self.prior, &likelihood, &likelihood_machine)?;
 
         let n_like_before = sampler.samples().len();
         let mut watch = Watch { start, last: None, newest: None, phase: "", sampling: None, n_like_before };
@@ -141,8 +144,8 @@ impl<'a> Run<'a> {
                 return Ok(StopReason::CallLimit);
             }
             let before = Instant::now();
-            let proposal = sampler.propose(&sampler_pool, room);
-            timing.sampler_wall_s += before.elapsed().as_secs_f64();
+            let proposal = sampler.propose(sampler_machine.pool(), room);
+            tally.timing.sampler_wall_s += before.elapsed().as_secs_f64();
             let Some(proposal) = proposal? else {
                 return Ok(if sampler.status().phase == "stalled" {
                     StopReason::Stalled
@@ -153,23 +156,21 @@ impl<'a> Run<'a> {
 
             let n = proposal.u.nrows();
             let piece = if seconds_per_row > 0.0 { (PIECE_S / seconds_per_row) as usize } else { n };
-            let piece = piece.max(likelihood_pool.threads()).max(1);
+            let piece = piece.max(likelihood_machine.pool().threads()).max(1);
             let mut evaluated = Evaluated::empty(space.n_derived);
             let mut stop = None;
             while evaluated.len() < n && stop.is_none() {
                 let from = evaluated.len();
                 let to = (from + piece).min(n);
                 let before = Instant::now();
-                let u = proposal.u.slice(s![from..to, ..]);
-                let transform = |u: ArrayView2<f64>, theta: ArrayViewMut2<f64>| self.prior.transform_batch(u, theta);
-                let part = evaluate(transform, self.likelihood, u, self.prior.names(), &likelihood_pool);
+                let part = evaluator.evaluate(proposal.u.slice(s![from..to, ..]));
                 let wall = before.elapsed().as_secs_f64();
-                timing.likelihood_wall_s += wall;
+                tally.timing.likelihood_wall_s += wall;
                 seconds_per_row = wall / (to - from) as f64;
                 match part {
                     Ok(part) => {
-                        timing.likelihood_s += part.likelihood_cpu_s;
-                        *n_non_finite += part.n_non_finite;
+                        tally.timing.likelihood_s += part.likelihood_cpu_s;
+                        tally.n_non_finite += part.n_non_finite;
                         evaluated.append(part);
                     }
                     Err(error) => {
@@ -257,6 +258,14 @@ fn check_names(parameters: &[String], derived: &[String]) -> Result<(), RunError
         return Err(RunErrorKind::DerivedName { name: name.clone(), problem });
     }
     Ok(())
+}
+
+/// What a run counts besides its points.
+#[derive(Debug)]
+struct Tally {
+    timing: Timing,
+    n_non_finite: usize,
+    machines: Machines,
 }
 
 /// What the loop remembers between looks at the clock.

@@ -8,8 +8,9 @@ use ndarray::{Array2, s};
 use serde::Serialize;
 use serde_json::json;
 
+use super::Tally;
 use super::error::SaveError;
-use crate::backend::Backends;
+use crate::backend::{Backend, Backends};
 use crate::evidence::Evidence;
 use crate::likelihood::Likelihood;
 use crate::posterior::Posterior;
@@ -46,7 +47,7 @@ pub enum StopReason {
 pub struct Timing {
     /// The whole run, by the clock.
     pub wall_s: f64,
-    /// CPU seconds in the likelihood, summed over threads.
+    /// CPU seconds in the likelihood, summed over threads; on a device, seconds by the clock of feeding it and waiting for it.
     pub likelihood_s: f64,
     /// CPU seconds in the training of networks, summed over threads (earlier runs of the same sampler counted).
     pub train_s: f64,
@@ -65,10 +66,8 @@ pub struct RunResult<S = NeuralBoundSampler> {
     names: Vec<String>,
     theta: Array2<f64>,
     prior: serde_json::Value,
-    backends: Backends,
     stopped: StopReason,
-    timing: Timing,
-    n_non_finite: usize,
+    tally: Tally,
     evidence: Evidence,
     status: SamplerStatus,
 }
@@ -78,10 +77,8 @@ impl<S: Sampler> RunResult<S> {
         sampler: S,
         prior: &Prior,
         likelihood: &Likelihood,
-        backends: &Backends,
         stopped: StopReason,
-        timing: Timing,
-        n_non_finite: usize,
+        tally: Tally,
     ) -> Self {
         let samples = sampler.samples();
         let mut theta = Array2::zeros((samples.len(), prior.n_params()));
@@ -98,10 +95,8 @@ impl<S: Sampler> RunResult<S> {
             names,
             theta,
             prior,
-            backends: backends.clone(),
             stopped,
-            timing,
-            n_non_finite,
+            tally,
             evidence,
             status,
         }
@@ -153,12 +148,32 @@ impl<S: Sampler> RunResult<S> {
     /// Points of this run (not of earlier ones of the same sampler) whose log L was NaN or +inf and was taken as -inf, by the
     /// user's choice.
     pub fn n_non_finite(&self) -> usize {
-        self.n_non_finite
+        self.tally.n_non_finite
+    }
+
+    /// The machines that did the work: `auto` has become what it turned out to be.
+    pub fn backends(&self) -> &Backends {
+        &self.tally.machines.backends
+    }
+
+    /// The device or the threads that evaluated the likelihood, in words; none when the run failed before it was opened.
+    pub fn likelihood_device(&self) -> Option<&str> {
+        self.tally.machines.likelihood_device.as_deref()
+    }
+
+    /// The device or the threads that ran the sampler, in words; none when the run failed before it was opened.
+    pub fn sampler_device(&self) -> Option<&str> {
+        self.tally.machines.sampler_device.as_deref()
+    }
+
+    /// What is worth knowing and speaks not against the result, such as why `auto` took the CPU.
+    pub fn notes(&self) -> &[String] {
+        &self.tally.machines.notes
     }
 
     /// Seconds spent.
     pub fn timing(&self) -> &Timing {
-        &self.timing
+        &self.tally.timing
     }
 
     /// Why the run ended.
@@ -181,8 +196,8 @@ impl<S: Sampler> RunResult<S> {
             StopReason::Observer => warnings.push("an observer ended the run before its targets were reached".into()),
             StopReason::Error => warnings.push("an error ended the run before its targets were reached".into()),
         }
-        if self.n_non_finite > 0 {
-            warnings.push(format!("{} values of log L were NaN or +inf and were taken as -inf", self.n_non_finite));
+        if self.tally.n_non_finite > 0 {
+            warnings.push(format!("{} values of log L were NaN or +inf and were taken as -inf", self.tally.n_non_finite));
         }
         warnings.extend(self.sampler.warnings());
         warnings
@@ -201,15 +216,18 @@ impl<S: Sampler> RunResult<S> {
             "version": env!("CARGO_PKG_VERSION"),
             "settings": self.sampler.settings(),
             "prior": self.prior,
-            "likelihood_backend": self.backends.likelihood.to_string(),
-            "sampler_backend": self.backends.sampler.to_string(),
+            "likelihood_backend": self.tally.machines.backends.likelihood.to_string(),
+            "sampler_backend": self.tally.machines.backends.sampler.to_string(),
+            "likelihood_device": self.tally.machines.likelihood_device,
+            "sampler_device": self.tally.machines.sampler_device,
+            "notes": self.tally.machines.notes,
             "stopped": self.stopped,
             "n_dim": self.sampler.samples().u().ncols(),
             "n_like": self.n_like(),
             "n_like_exploration": self.n_like_exploration(),
-            "n_non_finite": self.n_non_finite,
+            "n_non_finite": self.tally.n_non_finite,
             "evidence": self.evidence,
-            "timing": self.timing,
+            "timing": self.tally.timing,
             "warnings": self.warnings(),
             "summary": self.posterior().summary(),
         })
@@ -293,11 +311,21 @@ impl<S: Sampler> fmt::Display for RunResult<S> {
             self.n_like(),
             self.n_like_exploration(),
             self.status.n_bounds,
-            self.timing.wall_s,
-            self.timing.train_s,
-            self.timing.likelihood_s
+            self.tally.timing.wall_s,
+            self.tally.timing.train_s,
+            self.tally.timing.likelihood_s
         )?;
-        writeln!(f, "likelihood on {}, sampler on {}", self.backends.likelihood, self.backends.sampler)?;
+        let machines = &self.tally.machines;
+        let half = |backend: &Backend, device: &Option<String>| match (backend, device) {
+            (Backend::Gpu(_), Some(device)) => format!("{backend}: {device}"),
+            _ => backend.to_string(),
+        };
+        let likelihood = half(&machines.backends.likelihood, &machines.likelihood_device);
+        let sampler = half(&machines.backends.sampler, &machines.sampler_device);
+        writeln!(f, "likelihood on {likelihood}, sampler on {sampler}")?;
+        for note in &machines.notes {
+            writeln!(f, "note: {note}")?;
+        }
         for warning in self.warnings() {
             writeln!(f, "warning: {warning}")?;
         }

@@ -1,0 +1,10 @@
+// Entry point of the kernel that maps points of the unit cube to parameters and takes their log L: one invocation for each point.
+
+@compute @workgroup_size(64)
+fn lp_main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    lp_zero = lp_batch.zero;
+    let row = group.x * 64u + local;
+    if row < lp_batch.n_points {
+        lp_evaluate(row);
+    }
+}

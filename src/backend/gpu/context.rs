@@ -1,0 +1,324 @@
+//! The context of one device: the one place that opens adapters, and the one way work is handed to them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::time::Duration;
+
+use super::{DeviceError, DeviceKind, GpuInfo, GpuOptions, GraphicsApi, PowerPreference};
+
+/// Every adapter of this computer, hardware first, then software, then OpenGL; the order is that of [`GpuOptions::index`].
+///
+/// Cost: asks every driver, some 50 ms.
+pub fn list_gpus() -> Vec<GpuInfo> {
+    adapters(wgpu::Backends::PRIMARY | wgpu::Backends::GL).1.into_iter().map(|(info, _)| info).collect()
+}
+
+fn adapters(apis: wgpu::Backends) -> (wgpu::Instance, Vec<(GpuInfo, wgpu::Adapter)>) {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = apis;
+    descriptor.flags = wgpu::InstanceFlags::empty();
+    // A full card refuses a buffer in words, rather than by losing the device at the next use.
+    descriptor.memory_budget_thresholds.for_resource_creation = Some(95);
+    let instance = wgpu::Instance::new(descriptor);
+    let mut found: Vec<(GpuInfo, wgpu::Adapter)> = pollster::block_on(instance.enumerate_adapters(apis))
+        .into_iter()
+        .filter_map(|adapter| Some((describe(&adapter.get_info())?, adapter)))
+        .collect();
+    found.sort_by_key(|(info, _)| (info.api == GraphicsApi::OpenGl, rank(info.kind, PowerPreference::HighPerformance)));
+    found.iter_mut().enumerate().for_each(|(index, (info, _))| info.index = index);
+    (instance, found)
+}
+
+/// The adapter in our words; none for interfaces that we do not drive.
+fn describe(info: &wgpu::AdapterInfo) -> Option<GpuInfo> {
+    let api = match info.backend {
+        wgpu::Backend::Vulkan => GraphicsApi::Vulkan,
+        wgpu::Backend::Metal => GraphicsApi::Metal,
+        wgpu::Backend::Dx12 => GraphicsApi::Dx12,
+        wgpu::Backend::Gl => GraphicsApi::OpenGl,
+        _ => return None,
+    };
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => DeviceKind::Discrete,
+        wgpu::DeviceType::IntegratedGpu => DeviceKind::Integrated,
+        wgpu::DeviceType::VirtualGpu => DeviceKind::Virtual,
+        wgpu::DeviceType::Cpu => DeviceKind::Software,
+        wgpu::DeviceType::Other => DeviceKind::Unknown,
+    };
+    let driver = format!("{} {}", info.driver, info.driver_info).trim().to_owned();
+    Some(GpuInfo { index: 0, name: info.name.clone(), kind, api, driver })
+}
+
+/// Place in the order of preference; software is last.
+fn rank(kind: DeviceKind, power: PowerPreference) -> usize {
+    use DeviceKind::{Discrete, Integrated, Software, Unknown, Virtual};
+    let order = match power {
+        PowerPreference::HighPerformance => [Discrete, Integrated, Virtual, Unknown, Software],
+        PowerPreference::LowPower => [Integrated, Discrete, Virtual, Unknown, Software],
+    };
+    order.iter().position(|&k| k == kind).unwrap_or(order.len())
+}
+
+/// The adapter that the options mean.
+fn choose(options: &GpuOptions) -> Result<(wgpu::Instance, GpuInfo, wgpu::Adapter), DeviceError> {
+    let asked = options.index.is_some() || options.name.is_some();
+    // OpenGL is asked only where an answer could be used: some of its drivers talk on standard error.
+    let apis = match options.api {
+        None if options.index.is_some() => wgpu::Backends::PRIMARY | wgpu::Backends::GL,
+        None => wgpu::Backends::PRIMARY,
+        Some(GraphicsApi::OpenGl) => wgpu::Backends::PRIMARY | wgpu::Backends::GL,
+        Some(_) => wgpu::Backends::PRIMARY,
+    };
+    let (instance, found) = adapters(apis);
+    let listed = match found.len() {
+        0 => "none".to_owned(),
+        _ => found.iter().map(|(info, _)| info.to_string()).collect::<Vec<_>>().join(", "),
+    };
+    let meant = |info: &GpuInfo| {
+        options.index.is_none_or(|index| info.index == index)
+            && options.name.as_ref().is_none_or(|name| info.name.to_lowercase().contains(&name.to_lowercase()))
+            && options.api.is_none_or(|api| info.api == api)
+            && (asked || options.software || info.kind != DeviceKind::Software)
+    };
+    found
+        .into_iter()
+        .filter(|(info, _)| meant(info))
+        .min_by_key(|(info, _)| rank(info.kind, options.power))
+        .map(|(info, adapter)| (instance, info, adapter))
+        .ok_or_else(|| DeviceError::NoAdapter { wanted: wanted(options), found: listed })
+}
+
+/// What was asked for, in words that follow "no GPU".
+fn wanted(options: &GpuOptions) -> String {
+    let mut words = Vec::new();
+    if let Some(index) = options.index {
+        words.push(format!("with index {index}"));
+    }
+    if let Some(name) = &options.name {
+        words.push(format!("whose name holds `{name}`"));
+    }
+    if let Some(api) = options.api {
+        words.push(format!("for {api}"));
+    }
+    if words.is_empty() {
+        words.push(if options.software { "at all".to_owned() } else { "made of hardware".to_owned() });
+    }
+    words.join(" ")
+}
+
+/// One device with its queue, shared by everything that runs on it.
+pub(crate) struct Gpu {
+    pub(crate) info: GpuInfo,
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    pub(crate) limits: wgpu::Limits,
+    instance: wgpu::Instance,
+    adapter: wgpu::Adapter,
+    timeout: Duration,
+    /// Why it cannot be used any more.
+    broken: Arc<OnceLock<DeviceError>>,
+    burn: OnceLock<Result<burn::tensor::Device, DeviceError>>,
+}
+
+/// Devices that are open, for the life of the program: runs share them, and burn never gives one back.
+static OPEN: Mutex<Option<HashMap<GpuOptions, Arc<Gpu>>>> = Mutex::new(None);
+
+impl Gpu {
+    /// The device that the options mean: the one that is open already, unless it broke.
+    ///
+    /// # Errors
+    /// [`DeviceError::NoAdapter`], [`DeviceError::NotOpened`].
+    pub(crate) fn open(options: &GpuOptions) -> Result<Arc<Self>, DeviceError> {
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = open.get_or_insert_default();
+        if let Some(gpu) = open.get(options).filter(|gpu| gpu.usable().is_ok()) {
+            return Ok(gpu.clone());
+        }
+        let gpu = Arc::new(Self::new(options)?);
+        if let Some(broken) = open.insert(options.clone(), gpu.clone()) {
+            // Its driver may never come back from whatever broke it: not even to be closed.
+            std::mem::forget(broken);
+        }
+        Ok(gpu)
+    }
+
+    fn new(options: &GpuOptions) -> Result<Self, DeviceError> {
+        let (instance, info, adapter) = choose(options)?;
+        let name = info.to_string();
+        let refused = |reason: String| DeviceError::NotOpened { adapter: name.clone(), reason };
+        if !adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS) {
+            return Err(refused("it has no compute shaders".to_owned()));
+        }
+        let limits = if options.webgpu_limits { wgpu::Limits::default() } else { adapter.limits() };
+        // burn takes for granted what the adapter has.
+        let unwanted = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS | wgpu::Features::all_experimental_mask();
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("livepoint"),
+            required_features: if options.webgpu_limits { wgpu::Features::empty() } else { adapter.features() - unwanted },
+            required_limits: limits.clone(),
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        };
+        let (device, queue) =
+            pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| refused(error.to_string()))?;
+        let broken = Arc::new(OnceLock::new());
+        device.set_device_lost_callback({
+            let (broken, name) = (broken.clone(), name.clone());
+            move |reason, message| {
+                let reason = format!("{reason:?}: {message}");
+                // The first reason is the true one.
+                let _ = broken.set(DeviceError::Lost { adapter: name.clone(), reason });
+            }
+        });
+        let (timeout, burn) = (options.timeout, OnceLock::new());
+        Ok(Self { info, device, queue, limits, instance, adapter, timeout, broken, burn })
+    }
+
+    /// Its name in messages.
+    pub(crate) fn name(&self) -> String {
+        self.info.to_string()
+    }
+
+    /// Whether work may be handed to it.
+    ///
+    /// # Errors
+    /// What broke it.
+    pub(crate) fn usable(&self) -> Result<(), DeviceError> {
+        self.broken.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// burn's device over this one: the same queue, the same memory. The first call registers it.
+    ///
+    /// # Errors
+    /// [`DeviceError::Driver`] with burn's own words.
+    pub(crate) fn burn(&self) -> Result<burn::tensor::Device, DeviceError> {
+        let register = || {
+            let setup = burn::tensor::wgpu::WgpuSetup {
+                instance: self.instance.clone(),
+                adapter: self.adapter.clone(),
+                device: self.device.clone(),
+                queue: self.queue.clone(),
+                backend: self.adapter.get_info().backend,
+            };
+            let registered = burn::tensor::Device::wgpu_options().setup(setup).init();
+            registered.map_err(|error| DeviceError::Driver { adapter: self.name(), reason: error.to_string() })
+        };
+        self.burn.get_or_init(register).clone()
+    }
+
+    /// Does something with the device and hears what it has to say about it: without the scopes an error would be a panic, or lost.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; `what` and `bytes` go into the message when there is no room.
+    pub(crate) fn scoped<T>(&self, what: &str, bytes: u64, task: impl FnOnce(&wgpu::Device) -> T) -> Result<T, DeviceError> {
+        self.usable()?;
+        let scopes = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory]
+            .map(|filter| self.device.push_error_scope(filter));
+        let done = task(&self.device);
+        // Scopes close from the innermost.
+        let errors: Vec<_> = scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop())).collect();
+        self.usable()?;
+        match errors.into_iter().next() {
+            None => Ok(done),
+            Some(wgpu::Error::OutOfMemory { .. }) => {
+                Err(DeviceError::OutOfMemory { adapter: self.name(), what: what.to_owned(), bytes })
+            }
+            Some(error) => Err(DeviceError::Driver { adapter: self.name(), reason: format!("{what}: {error}") }),
+        }
+    }
+
+    /// A buffer of `bytes` bytes (at least 4) that fits the limits.
+    ///
+    /// # Errors
+    /// [`DeviceError::Limit`], [`DeviceError::OutOfMemory`].
+    pub(crate) fn buffer(&self, what: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer, DeviceError> {
+        let limit = match usage.contains(wgpu::BufferUsages::STORAGE) {
+            true => self.limits.max_buffer_size.min(self.limits.max_storage_buffer_binding_size),
+            false => self.limits.max_buffer_size,
+        };
+        let size = bytes.max(4).next_multiple_of(4);
+        if size > limit {
+            return Err(DeviceError::Limit {
+                adapter: self.name(),
+                what: format!("{what}, in bytes,"),
+                needed: size,
+                limit,
+                advice: "use less data or smaller batches",
+            });
+        }
+        let descriptor = wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false };
+        self.scoped(what, size, |device| device.create_buffer(&descriptor))
+    }
+
+    /// Hands over commands and waits for them.
+    ///
+    /// # Errors
+    /// [`DeviceError::Hung`] after the time limit, and whatever befell the device; it is given up in both cases.
+    pub(crate) fn submit(&self, what: &str, commands: wgpu::CommandEncoder) -> Result<(), DeviceError> {
+        let submission = self.scoped(what, 0, |_| self.queue.submit([commands.finish()]))?;
+        self.wait(what, Some(submission))
+    }
+
+    fn wait(&self, what: &str, submission_index: Option<wgpu::SubmissionIndex>) -> Result<(), DeviceError> {
+        let waited = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(self.timeout) });
+        self.usable()?;
+        let failure = match waited {
+            Ok(_) => return Ok(()),
+            Err(wgpu::PollError::Timeout) => {
+                DeviceError::Hung { adapter: self.name(), what: what.to_owned(), seconds: self.timeout.as_secs() }
+            }
+            Err(error) => DeviceError::Driver { adapter: self.name(), reason: format!("{what}: {error}") },
+        };
+        Err(self.give_up(failure))
+    }
+
+    /// Marks the device as broken; returns the first reason there was.
+    pub(crate) fn give_up(&self, failure: DeviceError) -> DeviceError {
+        self.broken.get_or_init(|| failure).clone()
+    }
+
+    /// Copies the first `bytes` bytes of a buffer made with `MAP_READ` to the host, after all work that writes it was waited for.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub(crate) fn read(&self, what: &str, staging: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>, DeviceError> {
+        let (sender, receiver) = mpsc::channel();
+        self.scoped(what, bytes, |_| {
+            staging.slice(..bytes).map_async(wgpu::MapMode::Read, move |mapped| drop(sender.send(mapped)));
+        })?;
+        self.wait(what, None)?;
+        let failed = |reason: String| DeviceError::Driver { adapter: self.name(), reason: format!("{what}: {reason}") };
+        receiver.try_recv().map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
+        let copied = staging.get_mapped_range(..bytes).map(|view| view.to_vec()).map_err(|e| failed(e.to_string()));
+        staging.unmap();
+        copied
+    }
+
+    /// Destroys the device as a driver reset would; for tests of what happens then.
+    #[cfg(feature = "testing")]
+    pub(crate) fn lose(&self) {
+        self.device.destroy();
+        let _ = self.device.poll(wgpu::PollType::Poll);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn preference_orders_kinds_and_keeps_software_last() {
+        use DeviceKind::{Discrete, Integrated, Software, Unknown};
+        assert!(rank(Discrete, PowerPreference::HighPerformance) < rank(Integrated, PowerPreference::HighPerformance));
+        assert!(rank(Integrated, PowerPreference::LowPower) < rank(Discrete, PowerPreference::LowPower));
+        assert!(rank(Unknown, PowerPreference::LowPower) < rank(Software, PowerPreference::LowPower));
+    }
+
+    #[test]
+    fn an_adapter_that_is_not_there_is_refused_in_words() {
+        let error = Gpu::open(&GpuOptions::default().name("no such card")).err().unwrap();
+        let text = error.to_string();
+        assert!(matches!(error, DeviceError::NoAdapter { .. }), "{error:?}");
+        assert!(text.contains("whose name holds `no such card`") && text.contains("Backend::cpu"), "{text}");
+    }
+}

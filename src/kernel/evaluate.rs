@@ -1,0 +1,351 @@
+//! The fused kernel of a WGSL likelihood: prior transform and log L of a batch in one dispatch.
+
+use std::mem::offset_of;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::layout;
+use super::library;
+use super::source::{ShaderError, Signature, Source, reflect};
+use super::transform::TransformPlan;
+use crate::backend::{DeviceError, Gpu};
+
+/// Invocations of a workgroup in `shaders/evaluate.wgsl`.
+const WORKGROUP: usize = 64;
+
+/// Bindings of our own: batch, input, output.
+const OWN_BINDINGS: usize = 3;
+
+/// A chunk grows while it takes less than this, so that no watchdog of a desktop bites and progress is heard.
+const CHUNK_S: f64 = 0.1;
+
+/// Rows of the first chunk, before anything is known of their cost.
+const FIRST_ROWS: usize = 4096;
+
+/// What the kernel is told of a chunk; the twin of `LpBatch` in the shader.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+pub(crate) struct Batch {
+    n_points: u32,
+    /// Always 0, which the compiler cannot know.
+    zero: u32,
+    padding: [u32; 2],
+}
+
+/// A named read-only buffer of the user's.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct BufferData {
+    pub(crate) name: String,
+    /// WGSL that comes before the buffer: the struct of its elements.
+    pub(crate) before: String,
+    /// WGSL type of an element.
+    pub(crate) element: String,
+    pub(crate) values: Vec<f32>,
+}
+
+/// What a kernel is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct EvaluateOptions {
+    pub(crate) user: String,
+    /// WGSL after the buffers and before the user's text: constants, functions over buffers.
+    pub(crate) declarations: String,
+    pub(crate) buffers: Vec<BufferData>,
+    pub(crate) n_derived: usize,
+    pub(crate) n_terms: Option<usize>,
+}
+
+impl EvaluateOptions {
+    /// Everything before the entry point, checked, and the form of the likelihood.
+    fn base(&self, n_params: usize) -> Result<(Source, Signature), ShaderError> {
+        let mut head = format!(
+            "struct LpBatch {{ n_points: u32, zero: u32, padding_0: u32, padding_1: u32 }}\n\
+             @group(0) @binding(0) var<uniform> lp_batch: LpBatch;\n\
+             @group(0) @binding(1) var<storage, read> lp_in: array<vec2<f32>>;\n\
+             @group(0) @binding(2) var<storage, read_write> lp_out: array<f32>;\n\
+             const N_DIM: u32 = {n_params}u;\nalias Theta = array<f32, N_DIM>;\nconst N_DERIVED: u32 = {}u;\n",
+            self.n_derived
+        );
+        if self.n_derived > 0 {
+            head += "alias Derived = array<f32, N_DERIVED>;\n";
+        }
+        if let Some(n_terms) = self.n_terms {
+            head += &format!("const N_TERMS: u32 = {n_terms}u;\n");
+        }
+        for (k, BufferData { name, before, element, .. }) in self.buffers.iter().enumerate() {
+            let binding = OWN_BINDINGS + k;
+            head += &format!(
+                "{before}\n@group(0) @binding({binding}) var<storage, read> {name}: array<{element}>;\n"
+            );
+        }
+        let source =
+            Source::default().part(&library::text()).part(&head).part(&self.declarations).user_part(&self.user);
+        let (module, _) = source.check()?;
+        let signature = reflect(&module, n_params, self.n_derived)?;
+        match (signature.term, self.n_terms) {
+            (true, None) => Err(ShaderError::new(
+                "log_likelihood_term is there, but not how many terms: say so with .sum_over(n)",
+            )),
+            (false, Some(n)) => Err(ShaderError::new(format!(
+                ".sum_over({n}) wants fn log_likelihood_term(theta: array<f32, N_DIM>, i: u32) -> f32 in place of log_likelihood"
+            ))),
+            _ => Ok((source, signature)),
+        }
+    }
+
+    /// The form of the likelihood for `n_params` parameters.
+    ///
+    /// # Errors
+    /// Text that does not parse or validate, or has no likelihood in it.
+    pub(crate) fn signature(&self, n_params: usize) -> Result<Signature, ShaderError> {
+        self.base(n_params).map(|(_, signature)| signature)
+    }
+
+    /// The whole text, checked.
+    ///
+    /// # Errors
+    /// As [`signature`](Self::signature).
+    pub(crate) fn compose(&self, plan: &TransformPlan) -> Result<(Source, Signature), ShaderError> {
+        let (source, signature) = self.base(plan.columns.len())?;
+        let theta = "var hi: Theta;\n    var lo: Theta;\n    lp_theta(row, &hi, &lo);\n";
+        let arguments = if signature.theta_pair { "hi, lo" } else { "hi" };
+        let glue = if signature.term {
+            format!(
+                "fn lp_sum_terms(row: u32, first: u32) -> vec2<f32> {{\n    {theta}    var sum: Sum;\n\
+                 \x20   for (var i = first; i < N_TERMS; i += {WORKGROUP}u) {{\n\
+                 \x20       sum_add(&sum, log_likelihood_term({arguments}, i));\n    }}\n    return sum_pair(sum);\n}}\n"
+            )
+        } else {
+            let (derive, derived) = if signature.derived { ("var derived: Derived;\n", ", &derived") } else { ("", "") };
+            let (first, second) = if signature.value_pair {
+                (".x", "lp_out[lp_batch.n_points + row] = log_l.y;\n")
+            } else {
+                ("", "")
+            };
+            let n_values = n_values(signature);
+            let keep: String = (0..self.n_derived)
+                .map(|k| format!("    lp_out[{}u * lp_batch.n_points + row] = derived[{k}];\n", n_values + k))
+                .collect();
+            format!(
+                "fn lp_evaluate(row: u32) {{\n    {theta}    {derive}    let log_l = log_likelihood({arguments}{derived});\n\
+                 \x20   lp_out[row] = log_l{first};\n    {second}{keep}}}\n"
+            )
+        };
+        let entry = if signature.term {
+            include_str!("../../shaders/evaluate_terms.wgsl")
+        } else {
+            include_str!("../../shaders/evaluate.wgsl")
+        };
+        let source = source.part(include_str!("../../shaders/prior.wgsl")).part(&plan.wgsl()).part(&glue).part(entry);
+        let (module, _) = source.check()?;
+        let fields = [
+            ("n_points", offset_of!(Batch, n_points), 4),
+            ("zero", offset_of!(Batch, zero), 4),
+            ("padding_0", offset_of!(Batch, padding), 4),
+            ("padding_1", offset_of!(Batch, padding) + 4, 4),
+        ];
+        layout::check(&module, "LpBatch", size_of::<Batch>(), &fields).map_err(ShaderError::new)?;
+        Ok((source, signature))
+    }
+}
+
+/// Values of log L that come back for each point.
+fn n_values(signature: Signature) -> usize {
+    if signature.value_pair { 2 } else { 1 }
+}
+
+/// A kernel on its device, with its data and the buffers that it uses again and again.
+pub(crate) struct EvaluateKernel {
+    gpu: Arc<Gpu>,
+    pipeline: wgpu::ComputePipeline,
+    data: Vec<wgpu::Buffer>,
+    batch: wgpu::Buffer,
+    signature: Signature,
+    n_in: usize,
+    n_out: usize,
+    rows_max: usize,
+    state: Mutex<State>,
+}
+
+/// What changes from batch to batch.
+struct State {
+    buffers: Option<Buffers>,
+    /// Rows of the next chunk.
+    rows: usize,
+}
+
+/// Room for `rows` points.
+struct Buffers {
+    rows: usize,
+    input: wgpu::Buffer,
+    output: wgpu::Buffer,
+    staging: wgpu::Buffer,
+    group: wgpu::BindGroup,
+}
+
+/// Why a kernel could not be made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum KernelError {
+    #[error("{0}")]
+    Shader(#[from] ShaderError),
+    #[error("{0}")]
+    Device(#[from] DeviceError),
+}
+
+impl EvaluateKernel {
+    /// Compiles the kernel and uploads its data. Cost: tens of milliseconds, more on some drivers.
+    ///
+    /// # Errors
+    /// Text that does not validate, data over the device's limits, a driver that refuses the kernel.
+    pub(crate) fn new(gpu: Arc<Gpu>, options: &EvaluateOptions, plan: &TransformPlan) -> Result<Self, KernelError> {
+        let (source, signature) = options.compose(plan)?;
+        let storage_limit = gpu.limits.max_storage_buffers_per_shader_stage as usize;
+        let n_storage = OWN_BINDINGS - 1 + options.buffers.len();
+        if n_storage > storage_limit {
+            return Err(KernelError::Device(DeviceError::Limit {
+                adapter: gpu.name(),
+                what: "the likelihood, in buffers (two of them for points and results),".to_owned(),
+                needed: n_storage as u64,
+                limit: storage_limit as u64,
+                advice: "put columns of one length into one .table",
+            }));
+        }
+        let pipeline = gpu.scoped("the WGSL likelihood", 0, |device| {
+            let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: Some("livepoint likelihood"),
+                source: wgpu::ShaderSource::Wgsl(source.text().into()),
+            });
+            device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some("livepoint likelihood"),
+                layout: Some(&layout_of(device, options.buffers.len())),
+                module: &module,
+                entry_point: Some("lp_main"),
+                compilation_options: wgpu::PipelineCompilationOptions::default(),
+                cache: None,
+            })
+        })?;
+        let mut data = Vec::new();
+        for BufferData { name, values, .. } in &options.buffers {
+            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+            let buffer = gpu.buffer(&format!("data `{name}`"), 4 * values.len() as u64, usage)?;
+            gpu.scoped(name, 0, |_| gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(values)))?;
+            data.push(buffer);
+        }
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let batch = gpu.buffer("the batch", size_of::<Batch>() as u64, usage)?;
+
+        let n_in = plan.n_travelling();
+        let n_out = n_values(signature) + options.n_derived;
+        let limits = &gpu.limits;
+        let storage = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size) as usize;
+        let groups = limits.max_compute_workgroups_per_dimension as usize;
+        let rows_max = if signature.term { groups } else { groups * WORKGROUP };
+        let rows_max = rows_max.min(storage / (8 * n_in.max(1))).min(storage / (4 * n_out)).max(1);
+        let state = Mutex::new(State { buffers: None, rows: FIRST_ROWS.min(rows_max) });
+        Ok(Self { gpu, pipeline, data, batch, signature, n_in, n_out, rows_max, state })
+    }
+
+    /// Values of log L that come back for each point, before the derived values.
+    pub(crate) fn n_values(&self) -> usize {
+        n_values(self.signature)
+    }
+
+    /// Takes `n_points` points through the kernel. `fill(rows, input)` writes the travelling values of some rows, column after
+    /// column, and `take(rows, output)` gets their results in the same order: log L (one value or two), then derived values.
+    ///
+    /// # Errors
+    /// [`DeviceError`] of the first chunk that failed; the results of the chunks before it were taken.
+    pub(crate) fn run(
+        &self,
+        n_points: usize,
+        mut fill: impl FnMut(std::ops::Range<usize>, &mut [[f32; 2]]),
+        mut take: impl FnMut(std::ops::Range<usize>, &[f32]),
+    ) -> Result<(), DeviceError> {
+        let state = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut input = Vec::new();
+        let mut start = 0;
+        while start < n_points {
+            let n = state.rows.min(n_points - start);
+            input.clear();
+            input.resize(n * self.n_in, [0.0; 2]);
+            fill(start..start + n, &mut input);
+            let before = Instant::now();
+            let output = self.chunk(state, n, &input)?;
+            let seconds = before.elapsed().as_secs_f64();
+            take(start..start + n, bytemuck::cast_slice(&output));
+            start += n;
+            // By at most four at a time: the first chunks of a device are slower than the next.
+            let possible = (n as f64 * (CHUNK_S / seconds.max(1e-6)).min(4.0)) as usize;
+            if n == state.rows || possible < state.rows {
+                state.rows = possible.clamp(1, self.rows_max);
+            }
+        }
+        Ok(())
+    }
+
+    fn chunk(&self, state: &mut State, n: usize, input: &[[f32; 2]]) -> Result<Vec<u8>, DeviceError> {
+        let buffers = match state.buffers.take() {
+            Some(buffers) if buffers.rows >= n => buffers,
+            _ => self.room(n.next_power_of_two().min(self.rows_max))?,
+        };
+        let bytes = (4 * n * self.n_out) as u64;
+        let batch = Batch { n_points: n as u32, zero: 0, padding: [0; 2] };
+        let commands = self.gpu.scoped("a batch", bytes, |device| {
+            self.gpu.queue.write_buffer(&self.batch, 0, bytemuck::bytes_of(&batch));
+            self.gpu.queue.write_buffer(&buffers.input, 0, bytemuck::cast_slice(input));
+            let mut commands = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            {
+                let mut pass = commands.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                pass.set_pipeline(&self.pipeline);
+                pass.set_bind_group(0, &buffers.group, &[]);
+                let groups = if self.signature.term { n } else { n.div_ceil(WORKGROUP) };
+                pass.dispatch_workgroups(groups as u32, 1, 1);
+            }
+            commands.copy_buffer_to_buffer(&buffers.output, 0, &buffers.staging, 0, bytes);
+            commands
+        })?;
+        self.gpu.submit("the WGSL likelihood", commands)?;
+        let output = self.gpu.read("the results", &buffers.staging, bytes)?;
+        state.buffers = Some(buffers);
+        Ok(output)
+    }
+
+    /// Buffers for `rows` points.
+    fn room(&self, rows: usize) -> Result<Buffers, DeviceError> {
+        use wgpu::BufferUsages as Usage;
+        let gpu = &self.gpu;
+        let (bytes_in, bytes_out) = (8 * rows * self.n_in, 4 * rows * self.n_out);
+        let input = gpu.buffer("the points of a batch", bytes_in.max(8) as u64, Usage::STORAGE | Usage::COPY_DST)?;
+        let output = gpu.buffer("the results of a batch", bytes_out as u64, Usage::STORAGE | Usage::COPY_SRC)?;
+        let staging = gpu.buffer("the results on the host", bytes_out as u64, Usage::MAP_READ | Usage::COPY_DST)?;
+        let buffers = [&self.batch, &input, &output].into_iter().chain(&self.data);
+        let entries: Vec<_> = buffers
+            .enumerate()
+            .map(|(k, buffer)| wgpu::BindGroupEntry { binding: k as u32, resource: buffer.as_entire_binding() })
+            .collect();
+        let group = gpu.scoped("the bindings", 0, |device| {
+            let layout = self.pipeline.get_bind_group_layout(0);
+            device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries })
+        })?;
+        Ok(Buffers { rows, input, output, staging, group })
+    }
+}
+
+/// Every binding is there whether the user's text names it or not.
+fn layout_of(device: &wgpu::Device, n_data: usize) -> wgpu::PipelineLayout {
+    let entry = |binding: usize, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
+        binding: binding as u32,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    };
+    let read = wgpu::BufferBindingType::Storage { read_only: true };
+    let write = wgpu::BufferBindingType::Storage { read_only: false };
+    let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform), entry(1, read), entry(2, write)];
+    entries.extend((0..n_data).map(|k| entry(OWN_BINDINGS + k, read)));
+    let group = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
+    device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: None,
+        bind_group_layouts: &[Some(&group)],
+        immediate_size: 0,
+    })
+}

@@ -1,0 +1,132 @@
+//! Forms of a likelihood that run on a device, and how a batch gets there and back.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ndarray::{Array1, Array2, ArrayView2, s};
+use rayon::prelude::*;
+
+use super::evaluate::check_values;
+use super::wgsl::WgslLikelihood;
+use super::{EvaluationError, Likelihood, Place};
+use crate::backend::{CpuPool, Gpu};
+use crate::batch::Evaluated;
+use crate::kernel::{EvaluateKernel, TransformPlan};
+use crate::prior::Prior;
+
+/// How a likelihood was written for devices.
+#[derive(Clone)]
+pub(super) enum DeviceForm {
+    /// WGSL.
+    Wgsl(Arc<WgslLikelihood>),
+}
+
+/// A likelihood that is ready on a device.
+pub(super) struct OnDevice {
+    plan: TransformPlan,
+    program: Program,
+}
+
+enum Program {
+    Wgsl(EvaluateKernel),
+}
+
+impl OnDevice {
+    /// Compiles and uploads.
+    ///
+    /// # Errors
+    /// [`EvaluationError`]: no device form, WGSL that does not validate, data that f32 cannot hold, a device that refuses.
+    pub(super) fn open(gpu: &Arc<Gpu>, prior: &Prior, likelihood: &Likelihood) -> Result<Self, EvaluationError> {
+        match likelihood.device.as_ref().ok_or(EvaluationError::HostOnly)? {
+            DeviceForm::Wgsl(form) => {
+                let (options, signature) = form.prepare(prior.n_params())?;
+                let plan = TransformPlan::new(prior.columns(), signature.theta_pair);
+                let kernel = EvaluateKernel::new(gpu.clone(), &options, &plan)?;
+                Ok(Self { plan, program: Program::Wgsl(kernel) })
+            }
+        }
+    }
+
+    /// Takes `u [n_points, n_dim]` through the device; `pool` packs the rows.
+    ///
+    /// # Errors
+    /// The device's, the prior's, and NaN or +inf where they are errors.
+    pub(super) fn evaluate(
+        &self,
+        prior: &Prior,
+        likelihood: &Likelihood,
+        u: ArrayView2<f64>,
+        pool: &CpuPool,
+    ) -> Result<Evaluated, EvaluationError> {
+        let start = Instant::now();
+        let n_derived = likelihood.derived_names.len();
+        let mut log_l = Array1::zeros(u.nrows());
+        let mut derived = Array2::zeros((u.nrows(), n_derived));
+        let mut failed = None;
+        match &self.program {
+            Program::Wgsl(kernel) => {
+                let n_values = kernel.n_values();
+                let fill = |rows: Range<usize>, input: &mut [[f32; 2]]| {
+                    if let Err(error) = pack(prior, &self.plan, u.slice(s![rows.clone(), ..]), pool, input) {
+                        failed.get_or_insert((rows, error));
+                    }
+                };
+                let take = |rows: Range<usize>, output: &[f32]| {
+                    let n = rows.len();
+                    for (k, row) in rows.enumerate() {
+                        let high = f64::from(output[k]);
+                        // What is not finite is so in its high part; the low part is then without meaning.
+                        log_l[row] = if n_values == 2 && high.is_finite() { high + f64::from(output[n + k]) } else { high };
+                        for j in 0..n_derived {
+                            derived[[row, j]] = f64::from(output[(n_values + j) * n + k]);
+                        }
+                    }
+                };
+                kernel.run(u.nrows(), fill, take)?;
+            }
+        }
+        if let Some((rows, error)) = failed {
+            return Err(EvaluationError::Transform { rows, source: error.into() });
+        }
+        let likelihood_cpu_s = start.elapsed().as_secs_f64();
+        let n_non_finite = check_values(log_l.view_mut(), likelihood.non_finite, |row| place(prior, u, row))?;
+        Ok(Evaluated { log_l, derived, likelihood_cpu_s, n_non_finite })
+    }
+}
+
+/// Where a row lies, with its parameters as the host has them.
+fn place(prior: &Prior, u: ArrayView2<f64>, row: usize) -> Place {
+    let theta = prior.unit_to_theta(u.slice(s![row..row + 1, ..]));
+    let values = theta.map(|theta| theta.row(0).to_vec()).unwrap_or_default();
+    Place { rows: row..row + 1, parameters: prior.names().iter().cloned().zip(values).collect() }
+}
+
+/// Writes what travels of the rows of `u`, column after column.
+fn pack(
+    prior: &Prior,
+    plan: &TransformPlan,
+    u: ArrayView2<f64>,
+    pool: &CpuPool,
+    out: &mut [[f32; 2]],
+) -> Result<(), crate::prior::PriorError> {
+    let n = u.nrows();
+    let theta = if plan.needs_host() { Some(prior.unit_to_theta(u)?) } else { None };
+    let mut dim = 0;
+    let mut sources = Vec::new();
+    for (k, column) in plan.columns.iter().enumerate() {
+        if column.travels() {
+            sources.push((k, dim, *column == crate::kernel::Column::Host));
+            dim += 1;
+        }
+    }
+    pool.install(|| {
+        out.par_chunks_mut(n.max(1)).zip(&sources).for_each(|(out, &(k, dim, on_host))| match &theta {
+            Some(theta) if on_host => {
+                out.iter_mut().zip(theta.column(k)).for_each(|(out, &x)| *out = crate::kernel::pair(x));
+            }
+            _ => out.iter_mut().zip(u.column(dim)).for_each(|(out, &u)| *out = crate::kernel::tail_pair(u)),
+        });
+    });
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! A likelihood opened on a machine: everything that can be refused is refused before the first batch.
+
+use ndarray::{ArrayView2, ArrayViewMut2};
+
+#[cfg(feature = "gpu")]
+use super::device::OnDevice;
+use super::evaluate::evaluate;
+use super::{EvaluationError, Likelihood};
+use crate::backend::Machine;
+use crate::batch::Evaluated;
+use crate::prior::Prior;
+
+/// The likelihood half of a run.
+pub(crate) struct Evaluator<'a> {
+    prior: &'a Prior,
+    likelihood: &'a Likelihood,
+    machine: &'a Machine,
+    #[cfg(feature = "gpu")]
+    device: Option<OnDevice>,
+}
+
+impl<'a> Evaluator<'a> {
+    /// Makes the likelihood ready to run on `machine`: compiles shaders, uploads data.
+    ///
+    /// # Errors
+    /// A likelihood that cannot run there, WGSL that does not validate, data that f32 cannot hold, a device that refuses.
+    pub(crate) fn open(
+        prior: &'a Prior,
+        likelihood: &'a Likelihood,
+        machine: &'a Machine,
+    ) -> Result<Self, EvaluationError> {
+        #[cfg(feature = "gpu")]
+        let device = match machine {
+            Machine::Gpu { gpu, .. } => Some(OnDevice::open(gpu, prior, likelihood)?),
+            Machine::Cpu(_) => None,
+        };
+        if likelihood.host.is_none() && matches!(machine, Machine::Cpu(_)) {
+            return Err(EvaluationError::NoTwin);
+        }
+        Ok(Self {
+            prior,
+            likelihood,
+            machine,
+            #[cfg(feature = "gpu")]
+            device,
+        })
+    }
+
+    /// Takes the points of the unit cube `u [n_points, n_dim]` to log L and derived values.
+    ///
+    /// # Errors
+    /// [`EvaluationError`].
+    pub(crate) fn evaluate(&self, u: ArrayView2<f64>) -> Result<Evaluated, EvaluationError> {
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &self.device {
+            return device.evaluate(self.prior, self.likelihood, u, self.machine.pool());
+        }
+        self.reference(u)
+    }
+
+    /// As [`evaluate`](Self::evaluate), by the form of the likelihood that runs on the CPU.
+    ///
+    /// # Errors
+    /// [`EvaluationError`]; [`EvaluationError::NoTwin`] when there is no such form.
+    pub(crate) fn reference(&self, u: ArrayView2<f64>) -> Result<Evaluated, EvaluationError> {
+        let transform = |u: ArrayView2<f64>, theta: ArrayViewMut2<f64>| self.prior.transform_batch(u, theta);
+        evaluate(transform, self.likelihood, u, self.prior.names(), self.machine.pool())
+    }
+}
+
+impl Likelihood {
+    /// Whether a device could run it, or why not in words.
+    pub(crate) fn device_can(&self) -> Result<(), &'static str> {
+        #[cfg(feature = "gpu")]
+        if self.device.is_some() {
+            return Ok(());
+        }
+        Err("the likelihood is a Rust function")
+    }
+}
