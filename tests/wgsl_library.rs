@@ -208,11 +208,11 @@ fn error_free_transforms_are_exact() {
 
         let products: Vec<[f32; 4]> = (0..1 << 16)
             .map(|_| {
-                let a = wide(&mut random, -120.0..120.0);
-                let b = wide(&mut random, -76.0..126.0) / a;
-                [a as f32, b.clamp(f32::MIN.into(), f32::MAX.into()) as f32, 0.0, 0.0]
+                let a = wide(&mut random, -100.0..120.0);
+                [a as f32, (wide(&mut random, -76.0..126.0) / a) as f32, 0.0, 0.0]
             })
-            .filter(|[a, b, ..]| (-77.0..127.0).contains(&(f64::from(*a) * f64::from(*b)).abs().log2()))
+            // Halves of smaller factors are subnormal, which a device may flush to zero.
+            .filter(|[_, b, ..]| (-101.0..127.0).contains(&b.abs().log2()))
             .collect();
         assert!(products.len() > 1 << 15);
         for ([a, b, ..], [p, e]) in products.iter().zip(run(rig, "return two_prod(x.x, x.y);", &products, NO_TABLES)) {
@@ -366,6 +366,22 @@ fn compensated_sums_survive_cancellation() {
         assert!(error(NAIVE) > tolerance, "a naive sum passes: the test has no power");
         let pair = error(&streaming("Sum", "sum_add", "sum_pair(sum)"));
         assert_below("sum_pair", second_order, [(exact.to_string(), pair)]);
+    });
+}
+
+#[test]
+fn a_sum_declared_in_a_loop_starts_empty() {
+    on_device(|rig| {
+        let body = "var last = vec2<f32>();
+            for (var i = 0u; i < 3u; i++) {
+                var sum: Sum;
+                var exponentials: LogSumExp;
+                sum_add(&sum, x.x);
+                log_sum_exp_add(&exponentials, x.x);
+                last = vec2<f32>(sum_value(sum), log_sum_exp_value(exponentials));
+            }
+            return last;";
+        assert_eq!(run(rig, body, &[[2.5, 0.0, 0.0, 0.0]], NO_TABLES), [[2.5, 2.5]]);
     });
 }
 

@@ -33,7 +33,8 @@ fn lp_split(a: f32) -> vec2<f32> {
     return vec2<f32>(high, lp_opaque(a - high));
 }
 
-// (p, e) with p = fl(a b) and p + e = a b exactly, for |a b| from 2^-78 to 2^127; e is 0 or cut short below that.
+// (p, e) with p = fl(a b) and p + e = a b exactly, for |a| and |b| from 2^-102, |a b| from 2^-78 to 2^127; below that
+// e may be cut short.
 fn two_prod(a: f32, b: f32) -> vec2<f32> {
     let x = lp_opaque(a);
     let y = lp_opaque(b);

@@ -58,7 +58,7 @@ fn lp_exp_df(x: vec2<f32>) -> f32 {
     let k = floor(x.x * 1.44269504 + 0.5);
     let r = lp_opaque(x.x - k * 0.693359375) + k * 2.12194440e-4 + x.y;
     // Two factors, as 2^k alone may lie beyond the range of f32.
-    let half = i32(k) / 2;
+    let half = i32(k) >> 1u;
     let e = 1.0 + lp_expm1_core(r);
     return lp_opaque(e * lp_power_of_two(half)) * lp_power_of_two(i32(k) - half);
 }
@@ -135,6 +135,9 @@ fn lp_lgamma_core(z: f32) -> f32 {
 fn lgamma(x: f32) -> f32 {
     if (!(x > 0.0)) {
         return lp_nan();
+    }
+    if (is_inf(x)) {
+        return x;
     }
     // Gamma(1 + y) = y Gamma(y) leads to the core's interval.
     if (x < 0.5) {

@@ -6,6 +6,7 @@ struct Sum {
     low: f32,
 }
 
+// Adds x, any number; an infinity stays.
 fn sum_add(sum: ptr<function, Sum>, x: f32) {
     let s = two_sum((*sum).high, x);
     (*sum).high = s.x;
@@ -32,6 +33,7 @@ struct PairwiseSum {
     count: u32,
 }
 
+// Adds x, any number; an infinity stays. Two additions and a short loop, on average.
 fn pairwise_add(sum: ptr<function, PairwiseSum>, x: f32) {
     // A binary counter: each set bit carries into the next.
     var carry = x;
