@@ -1,0 +1,111 @@
+//! WGSL written for one named piece of data, as the language has neither generics nor storage pointers as arguments.
+
+/// Text of `fn NAME(x: f32) -> f32`: linear interpolation in a table, constant beyond its ends, NaN at NaN.
+///
+/// The buffers are storage variables of type `array<f32>` that hold `n >= 1` values, those of `xs_buffer` ascending. It
+/// calls the library's `is_nan`; [`reference::interpolant`] is what it computes.
+pub fn interpolant(name: &str, n: usize, xs_buffer: &str, ys_buffer: &str) -> String {
+    let last = n.checked_sub(1).expect("a table of at least one value");
+    // Each step leaves at most half of the intervals, rounded up.
+    let steps = last.next_power_of_two().ilog2();
+    format!(
+        "// Linear interpolation in {xs_buffer}, {ys_buffer}; constant beyond the ends.
+fn {name}(x: f32) -> f32 {{
+    if (is_nan(x)) {{
+        return x;
+    }}
+    if (x <= {xs_buffer}[0]) {{
+        return {ys_buffer}[0];
+    }}
+    if (x >= {xs_buffer}[{last}]) {{
+        return {ys_buffer}[{last}];
+    }}
+    var low = 0u;
+    var high = {last}u;
+    for (var step = 0u; step < {steps}u; step++) {{
+        let middle = (low + high) / 2u;
+        if ({xs_buffer}[middle] <= x) {{
+            low = middle;
+        }} else {{
+            high = middle;
+        }}
+    }}
+    let weight = (x - {xs_buffer}[low]) / ({xs_buffer}[high] - {xs_buffer}[low]);
+    return {ys_buffer}[low] + weight * ({ys_buffer}[high] - {ys_buffer}[low]);
+}}
+"
+    )
+}
+
+/// Text of `fn NAME_solve(r: array<f32, n>) -> array<f32, n>`, the y with L y = r, and of `fn NAME_chi2(r) -> f32`, |y|^2,
+/// where the covariance is L L^T.
+///
+/// The buffer is a storage variable of type `array<f32>` that holds the rows of L up to the diagonal, one after the other,
+/// with the reciprocals of the diagonal in its place: n (n + 1) / 2 values, n >= 1. Cost: n^2 / 2 multiplications. The sum of
+/// squares is compensated by the library's `Sum`; [`reference::covariance_solve`] and [`reference::covariance_chi2`] are
+/// what they compute.
+pub fn covariance(name: &str, n: usize, factor_buffer: &str) -> String {
+    format!(
+        "// Solves L y = r by forward substitution; {factor_buffer} holds L, row by row.
+fn {name}_solve(r: array<f32, {n}>) -> array<f32, {n}> {{
+    var y = r;
+    var k = 0u;
+    for (var i = 0u; i < {n}u; i++) {{
+        var rest = y[i];
+        for (var j = 0u; j < i; j++) {{
+            rest -= {factor_buffer}[k] * y[j];
+            k++;
+        }}
+        y[i] = rest * {factor_buffer}[k];
+        k++;
+    }}
+    return y;
+}}
+
+// r^T C^-1 r for C = L L^T.
+fn {name}_chi2(r: array<f32, {n}>) -> f32 {{
+    var y = {name}_solve(r);
+    var sum: Sum;
+    for (var i = 0u; i < {n}u; i++) {{
+        sum_add(&sum, y[i] * y[i]);
+    }}
+    return sum_value(sum);
+}}
+"
+    )
+}
+
+/// What the generated functions compute, in f64.
+pub mod reference {
+    /// Linear interpolation at `x` in the ascending `xs`; constant beyond the ends, NaN at NaN.
+    pub fn interpolant(xs: &[f64], ys: &[f64], x: f64) -> f64 {
+        let last = xs.len() - 1;
+        if x.is_nan() {
+            x
+        } else if x <= xs[0] {
+            ys[0]
+        } else if x >= xs[last] {
+            ys[last]
+        } else {
+            let high = xs.partition_point(|&knot| knot <= x);
+            let low = high - 1;
+            ys[low] + (x - xs[low]) / (xs[high] - xs[low]) * (ys[high] - ys[low])
+        }
+    }
+
+    /// The y with L y = r, for L packed as [`covariance`](super::covariance) has it.
+    pub fn covariance_solve(factor: &[f64], r: &[f64]) -> Vec<f64> {
+        let mut y: Vec<f64> = Vec::with_capacity(r.len());
+        for (i, r) in r.iter().enumerate() {
+            let row = &factor[i * (i + 1) / 2..][..=i];
+            let dot: f64 = row.iter().zip(&y).map(|(l, y)| l * y).sum();
+            y.push((r - dot) * row[i]);
+        }
+        y
+    }
+
+    /// r^T C^-1 r for C = L L^T.
+    pub fn covariance_chi2(factor: &[f64], r: &[f64]) -> f64 {
+        covariance_solve(factor, r).iter().map(|y| y * y).sum()
+    }
+}
