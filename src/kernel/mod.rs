@@ -1,13 +1,13 @@
 //! Device kernels: WGSL composed and checked without a device, then pipelines, launches and reading back.
 
 mod evaluate;
+pub mod generated;
 mod layout;
-mod library;
+pub mod library;
+mod self_test;
 mod source;
 mod transform;
 
-pub(crate) mod generated;
-
 pub(crate) use evaluate::{BufferData, EvaluateKernel, EvaluateOptions, KernelError};
 pub(crate) use source::{ShaderError, Signature, is_name};
-pub(crate) use transform::{Column, TransformPlan, literal, pair, tail_pair};
+pub(crate) use transform::{Column, TransformPlan, literal, pair, steps_across, tail_pair};
