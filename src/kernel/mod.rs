@@ -9,5 +9,7 @@ mod source;
 mod transform;
 
 pub(crate) use evaluate::{BufferData, EvaluateKernel, EvaluateOptions, KernelError};
+#[cfg(feature = "testing")]
+pub(crate) use self_test::self_test_wgsl;
 pub(crate) use source::{ShaderError, Signature, is_name};
 pub(crate) use transform::{Column, TransformPlan, literal, pair, steps_across, tail_pair};

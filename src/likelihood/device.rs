@@ -113,6 +113,18 @@ impl OnDevice {
     }
 }
 
+/// The whole WGSL text that a device would get, checked, without a device; none for likelihoods in another form.
+///
+/// # Errors
+/// As [`OnDevice::open`], as far as they need no device.
+#[cfg(feature = "testing")]
+pub(crate) fn composed(prior: &Prior, likelihood: &Likelihood) -> Result<Option<String>, EvaluationError> {
+    let Some(DeviceForm::Wgsl(form)) = &likelihood.device else { return Ok(None) };
+    let (options, signature) = form.prepare(prior.n_params())?;
+    let plan = TransformPlan::new(prior.columns(), signature.theta_pair);
+    Ok(Some(options.compose(&plan)?.0.text().to_owned()))
+}
+
 /// Refuses ranges of the prior that f32 cannot walk, such as Julian dates.
 fn check_ranges(prior: &Prior, plan: &TransformPlan) -> Result<(), EvaluationError> {
     for (name, column) in prior.names().iter().zip(&plan.columns) {
