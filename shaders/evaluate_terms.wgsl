@@ -15,6 +15,10 @@ fn lp_add_partial(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
 fn lp_main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     lp_zero = lp_batch.zero;
     let row = group.x;
+    // Whole workgroups leave, so the barriers below are met by all or none.
+    if row >= lp_batch.n_points {
+        return;
+    }
     lp_partial[local] = lp_sum_terms(row, local);
     workgroupBarrier();
     for (var half = 32u; half > 0u; half = half / 2u) {

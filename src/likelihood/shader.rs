@@ -55,14 +55,17 @@ impl WgslLikelihood {
                 if rows.values.is_empty() || rows.width == 0 {
                     return Err(data(&what, "there are none; leave it out, or give at least one number"));
                 }
-                for k in 0..rows.width {
-                    let column: Vec<f64> = rows.values.iter().skip(k).step_by(rows.width).copied().collect();
-                    let what = if rows.width == 1 { what.clone() } else { format!("column {k} of {what}") };
-                    self.narrow(&what, &column)?;
-                }
+                let values = if rows.width == 1 {
+                    self.narrow(&what, &rows.values)?
+                } else {
+                    for k in 0..rows.width {
+                        let column: Vec<f64> = rows.values.iter().skip(k).step_by(rows.width).copied().collect();
+                        self.narrow(&format!("column {k} of {what}"), &column)?;
+                    }
+                    rows.values.iter().map(|&x| x as f32).collect()
+                };
                 let element = if rows.width == 1 { "f32".to_owned() } else { format!("array<f32, {}>", rows.width) };
                 let before = format!("const N_{capitals}: u32 = {}u;", rows.values.len() / rows.width);
-                let values = rows.values.iter().map(|&x| x as f32).collect();
                 options.buffers.push(BufferData { name: name.clone(), before, element, values });
             }
             Kind::Table(columns) => self.add_table(name, columns, options)?,

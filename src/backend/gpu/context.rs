@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use super::{DeviceError, DeviceKind, GpuInfo, GpuOptions, GraphicsApi, PowerPreference};
 
+/// How long a driver may take to compile a shader.
+const COMPILE_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// Every adapter of this computer, hardware first, then software, then OpenGL; the order is that of [`GpuOptions::index`].
 ///
 /// Cost: asks every driver, some 50 ms.
@@ -282,17 +285,34 @@ impl Gpu {
     /// # Errors
     /// [`DeviceError::Hung`] after the time limit, and whatever befell the device; it is given up in both cases.
     pub(crate) fn submit(&self, what: &str, commands: wgpu::CommandEncoder) -> Result<(), DeviceError> {
-        let submission = self.scoped(what, 0, |_| self.queue.submit([commands.finish()]))?;
-        self.wait(what, Some(submission))
+        self.submit_within(what, commands, self.timeout)
     }
 
-    fn wait(&self, what: &str, submission_index: Option<wgpu::SubmissionIndex>) -> Result<(), DeviceError> {
-        let waited = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(self.timeout) });
+    /// As [`submit`](Self::submit), for the first use of a pipeline: many drivers compile it only then.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub(crate) fn submit_first(&self, what: &str, commands: wgpu::CommandEncoder) -> Result<(), DeviceError> {
+        self.submit_within(what, commands, self.timeout.max(COMPILE_TIMEOUT))
+    }
+
+    fn submit_within(&self, what: &str, commands: wgpu::CommandEncoder, limit: Duration) -> Result<(), DeviceError> {
+        let submission = self.scoped(what, 0, |_| self.queue.submit([commands.finish()]))?;
+        self.wait(what, Some(submission), limit)
+    }
+
+    fn wait(
+        &self,
+        what: &str,
+        submission_index: Option<wgpu::SubmissionIndex>,
+        limit: Duration,
+    ) -> Result<(), DeviceError> {
+        let waited = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(limit) });
         self.usable()?;
         let failure = match waited {
             Ok(_) => return Ok(()),
             Err(wgpu::PollError::Timeout) => {
-                DeviceError::Hung { adapter: self.name(), what: what.to_owned(), seconds: self.timeout.as_secs() }
+                DeviceError::Hung { adapter: self.name(), what: what.to_owned(), seconds: limit.as_secs_f64() }
             }
             Err(error) => DeviceError::Driver { adapter: self.name(), reason: format!("{what}: {error}") },
         };
@@ -313,7 +333,7 @@ impl Gpu {
         self.scoped(what, bytes, |_| {
             staging.slice(..bytes).map_async(wgpu::MapMode::Read, move |mapped| drop(sender.send(mapped)));
         })?;
-        self.wait(what, None)?;
+        self.wait(what, None, self.timeout)?;
         let failed = |reason: String| DeviceError::Driver { adapter: self.name(), reason: format!("{what}: {reason}") };
         receiver.try_recv().map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
         let copied = staging.get_mapped_range(..bytes).map(|view| view.to_vec()).map_err(|e| failed(e.to_string()));

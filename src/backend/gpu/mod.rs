@@ -17,7 +17,7 @@ pub fn list_gpus() -> Vec<GpuInfo> {
 }
 
 /// What went wrong with a device.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
     /// This build has no GPU code.
@@ -87,7 +87,7 @@ pub enum DeviceError {
         /// What it was working on.
         what: String,
         /// How long was waited.
-        seconds: u64,
+        seconds: f64,
     },
     /// The driver or the layers above it refuse something that was checked before.
     #[error("{adapter}: {reason}")]
