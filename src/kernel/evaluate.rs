@@ -328,6 +328,33 @@ impl EvaluateKernel {
         }
     }
 
+    /// Seconds for each of `repeats` dispatches over the same `n` points, which stay on the device: what the device can do where nothing
+    /// travels.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); more points than fit a dispatch are as many as do.
+    #[cfg(feature = "testing")]
+    pub(crate) fn resident(&self, n: usize, input: &[[f32; 2]], repeats: usize) -> Result<(f64, usize), DeviceError> {
+        let n = n.min(self.rows_max);
+        let buffers = self.room(n)?;
+        let first = self.commands(&buffers, n, &input[..n * self.n_in])?;
+        self.gpu.submit("a benchmark", first)?;
+        let groups = if self.signature.term { n } else { n.div_ceil(WORKGROUP) }.max(1) as u32;
+        let commands = self.gpu.scoped("a benchmark", 0, |device| {
+            let mut commands = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for _ in 0..repeats {
+                let mut pass = commands.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                pass.set_pipeline(&self.pipeline);
+                pass.set_bind_group(0, &buffers.group, &[]);
+                pass.dispatch_workgroups(groups, 1, 1);
+            }
+            commands
+        })?;
+        let start = Instant::now();
+        self.gpu.submit("a benchmark", commands)?;
+        Ok((start.elapsed().as_secs_f64() / repeats as f64, n))
+    }
+
     /// Uploads `n` points and records what takes them to results on the host's side.
     fn commands(&self, buffers: &Buffers, n: usize, input: &[[f32; 2]]) -> Result<wgpu::CommandEncoder, DeviceError> {
         let bytes = (4 * n * self.n_out) as u64;

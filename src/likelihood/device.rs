@@ -125,6 +125,34 @@ pub(crate) fn composed(prior: &Prior, likelihood: &Likelihood) -> Result<Option<
     Ok(Some(options.compose(&plan)?.0.text().to_owned()))
 }
 
+/// Evaluations a second of a WGSL likelihood over about `n` points that stay on the device, prior transform included; the points of a batch too.
+///
+/// # Errors
+/// As a run's; [`EvaluationError::HostOnly`] for a likelihood in another form.
+#[cfg(feature = "testing")]
+pub(crate) fn resident_rate(
+    gpu: &Arc<Gpu>,
+    prior: &Prior,
+    likelihood: &Likelihood,
+    u: ArrayView2<f64>,
+    seconds: f64,
+) -> Result<f64, EvaluationError> {
+    let device = OnDevice::open(gpu, prior, likelihood)?;
+    let Program::Wgsl(kernel) = &device.program else { return Err(EvaluationError::HostOnly) };
+    let pool = CpuPool::new(0, "benchmark").map_err(|error| EvaluationError::Data {
+        what: "the benchmark".to_owned(),
+        problem: error.to_string(),
+    })?;
+    let mut input = vec![[0.0; 2]; u.nrows() * device.plan.n_travelling()];
+    let rows = 0..u.nrows();
+    pack(prior, &device.plan, u, &pool, &mut input)
+        .map_err(|error| EvaluationError::Transform { rows, source: error.into() })?;
+    let (once, n) = kernel.resident(u.nrows(), &input, 1)?;
+    let repeats = ((seconds / once.max(1e-6)) as usize).clamp(1, 1000);
+    let (each, _) = kernel.resident(u.nrows(), &input, repeats)?;
+    Ok(n as f64 / each)
+}
+
 /// Refuses ranges of the prior that f32 cannot walk, such as Julian dates.
 fn check_ranges(prior: &Prior, plan: &TransformPlan) -> Result<(), EvaluationError> {
     for (name, column) in prior.names().iter().zip(&plan.columns) {

@@ -1,4 +1,4 @@
-//! One batch through a likelihood on a machine, without a run around it.
+//! Batches through a likelihood on a machine, without a run around them.
 
 use ndarray::{Array1, Array2, ArrayView2};
 
@@ -17,9 +17,37 @@ pub fn log_likelihood_on(
     backend: &Backend,
     u: ArrayView2<f64>,
 ) -> Result<(Array1<f64>, Array2<f64>), RunErrorKind> {
-    prior.validate()?;
-    let likelihood = likelihood.into();
-    let (machine, _) = Machine::open(backend, "likelihood", likelihood.device_can())?;
-    let evaluated = Evaluator::open(prior, &likelihood, &machine)?.evaluate(u)?;
-    Ok((evaluated.log_l, evaluated.derived))
+    Session::open(prior, likelihood, backend)?.evaluate(u)
+}
+
+/// A likelihood that stays open for many batches, as it does for the length of a run.
+pub struct Session {
+    prior: Prior,
+    likelihood: Likelihood,
+    machine: Machine,
+    opened: Opened,
+}
+
+impl Session {
+    /// Opens the likelihood on the machine.
+    ///
+    /// # Errors
+    /// As [`log_likelihood_on`].
+    pub fn open(prior: &Prior, likelihood: impl Into<Likelihood>, backend: &Backend) -> Result<Self, RunErrorKind> {
+        prior.validate()?;
+        let likelihood = likelihood.into();
+        let (machine, _) = Machine::open(backend, "likelihood", likelihood.device_can())?;
+        let opened = Opened::new(prior, &likelihood, &machine)?;
+        Ok(Self { prior: prior.clone(), likelihood, machine, opened })
+    }
+
+    /// log L `[n_points]` and derived values `[n_points, n_derived]` at `u [n_points, n_dim]`.
+    ///
+    /// # Errors
+    /// As [`log_likelihood_on`].
+    pub fn evaluate(&self, u: ArrayView2<f64>) -> Result<(Array1<f64>, Array2<f64>), RunErrorKind> {
+        let evaluator = self.opened.on(&self.prior, &self.likelihood, &self.machine);
+        let evaluated = evaluator.evaluate(u)?;
+        Ok((evaluated.log_l, evaluated.derived))
+    }
 }

@@ -32,6 +32,20 @@ pub mod internals {
         crate::likelihood::composed(prior, &likelihood.into())
     }
 
+    /// Evaluations a second of a WGSL likelihood over the points `u [n_points, n_dim]` (or as many of them as a dispatch takes), which stay on
+    /// the device: prior transform and likelihood, without uploads and reading back.
+    #[cfg(feature = "gpu")]
+    pub fn resident_rate(
+        prior: &crate::Prior,
+        likelihood: impl Into<crate::Likelihood>,
+        options: &crate::GpuOptions,
+        u: ndarray::ArrayView2<f64>,
+        seconds: f64,
+    ) -> Result<f64, crate::EvaluationError> {
+        let gpu = crate::backend::Gpu::open(options)?;
+        crate::likelihood::resident_rate(&gpu, prior, &likelihood.into(), u, seconds)
+    }
+
     /// The WGSL text of the device's self-test.
     #[cfg(feature = "gpu")]
     pub fn self_test_wgsl() -> String {
