@@ -8,9 +8,11 @@ use ndarray::{Array1, Array2, ArrayView2, s};
 use rayon::prelude::*;
 
 use super::evaluate::check_values;
+use super::tensor::TensorLikelihood;
+use super::tensor::device::{Failure, TensorProgram};
 use super::wgsl::WgslLikelihood;
 use super::{EvaluationError, Likelihood, Place};
-use crate::backend::{CpuPool, Gpu};
+use crate::backend::{CpuPool, DeviceError, Gpu};
 use crate::batch::Evaluated;
 use crate::kernel::{EvaluateKernel, TransformPlan};
 use crate::prior::Prior;
@@ -20,6 +22,8 @@ use crate::prior::Prior;
 pub(super) enum DeviceForm {
     /// WGSL.
     Wgsl(Arc<WgslLikelihood>),
+    /// burn's tensors.
+    Tensor(Arc<TensorLikelihood>),
 }
 
 /// A likelihood that is ready on a device.
@@ -30,6 +34,7 @@ pub(super) struct OnDevice {
 
 enum Program {
     Wgsl(EvaluateKernel),
+    Tensor(TensorProgram),
 }
 
 impl OnDevice {
@@ -44,6 +49,11 @@ impl OnDevice {
                 let plan = TransformPlan::new(prior.columns(), signature.theta_pair);
                 let kernel = EvaluateKernel::new(gpu.clone(), &options, &plan)?;
                 Ok(Self { plan, program: Program::Wgsl(kernel) })
+            }
+            DeviceForm::Tensor(form) => {
+                let plan = TransformPlan::new(prior.columns(), false);
+                let program = TensorProgram::open(gpu, form, &plan)?;
+                Ok(Self { plan, program: Program::Tensor(program) })
             }
         }
     }
@@ -85,21 +95,43 @@ impl OnDevice {
                 };
                 kernel.run(u.nrows(), fill, take)?;
             }
+            Program::Tensor(program) => {
+                let mut input = Vec::new();
+                let mut start = 0;
+                while start < u.nrows() {
+                    let rows = start..(start + program.rows()).min(u.nrows());
+                    input.clear();
+                    input.resize(rows.len() * self.plan.n_travelling(), [0.0; 2]);
+                    pack(prior, &self.plan, u.slice(s![rows.clone(), ..]), pool, &mut input)
+                        .map_err(|error| EvaluationError::Transform { rows: rows.clone(), source: error.into() })?;
+                    let (log_l, derived) =
+                        (log_l.slice_mut(s![rows.clone()]), derived.slice_mut(s![rows.clone(), ..]));
+                    match program.evaluate(&input, log_l, derived) {
+                        Ok(()) => start = rows.end,
+                        // A table of points and data may be too wide for all rows at once.
+                        Err(Failure::Device(DeviceError::OutOfMemory { .. })) if program.halve(rows.len()) => {}
+                        Err(Failure::Device(error)) => return Err(error.into()),
+                        Err(Failure::Likelihood(source)) => {
+                            return Err(EvaluationError::Likelihood { place: place(prior, u, rows), source });
+                        }
+                    }
+                }
+            }
         }
         if let Some((rows, error)) = failed {
             return Err(EvaluationError::Transform { rows, source: error.into() });
         }
         let likelihood_cpu_s = start.elapsed().as_secs_f64();
-        let n_non_finite = check_values(log_l.view_mut(), likelihood.non_finite, |row| place(prior, u, row))?;
+        let n_non_finite = check_values(log_l.view_mut(), likelihood.non_finite, |row| place(prior, u, row..row + 1))?;
         Ok(Evaluated { log_l, derived, likelihood_cpu_s, n_non_finite })
     }
 }
 
-/// Where a row lies, with its parameters as the host has them.
-fn place(prior: &Prior, u: ArrayView2<f64>, row: usize) -> Place {
-    let theta = prior.unit_to_theta(u.slice(s![row..row + 1, ..]));
+/// Where rows lie, with the parameters of the first as the host has them.
+fn place(prior: &Prior, u: ArrayView2<f64>, rows: Range<usize>) -> Place {
+    let theta = prior.unit_to_theta(u.slice(s![rows.start..rows.start + 1, ..]));
     let values = theta.map(|theta| theta.row(0).to_vec()).unwrap_or_default();
-    Place { rows: row..row + 1, parameters: prior.names().iter().cloned().zip(values).collect() }
+    Place { rows, parameters: prior.names().iter().cloned().zip(values).collect() }
 }
 
 /// Writes what travels of the rows of `u`, column after column.

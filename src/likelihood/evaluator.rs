@@ -34,8 +34,8 @@ impl<'a> Evaluator<'a> {
             Machine::Gpu { gpu, .. } => Some(OnDevice::open(gpu, prior, likelihood)?),
             Machine::Cpu(_) => None,
         };
-        if likelihood.host.is_none() && matches!(machine, Machine::Cpu(_)) {
-            return Err(EvaluationError::NoTwin);
+        if matches!(machine, Machine::Cpu(_)) {
+            likelihood.open_host()?;
         }
         Ok(Self {
             prior,
@@ -63,12 +63,22 @@ impl<'a> Evaluator<'a> {
     /// # Errors
     /// [`EvaluationError`]; [`EvaluationError::NoTwin`] when there is no such form.
     pub(crate) fn reference(&self, u: ArrayView2<f64>) -> Result<Evaluated, EvaluationError> {
+        self.likelihood.open_host()?;
         let transform = |u: ArrayView2<f64>, theta: ArrayViewMut2<f64>| self.prior.transform_batch(u, theta);
         evaluate(transform, self.likelihood, u, self.prior.names(), self.machine.pool())
     }
 }
 
 impl Likelihood {
+    /// Makes the form that runs on the CPU ready; cheap after the first time.
+    fn open_host(&self) -> Result<(), EvaluationError> {
+        #[cfg(feature = "tensor")]
+        if let Some(tensor) = &self.tensor {
+            return tensor.open_host();
+        }
+        self.host.as_ref().map_or(Err(EvaluationError::NoTwin), |_| Ok(()))
+    }
+
     /// Whether a device could run it, or why not in words.
     pub(crate) fn device_can(&self) -> Result<(), &'static str> {
         #[cfg(feature = "gpu")]

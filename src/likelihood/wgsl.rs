@@ -225,6 +225,8 @@ impl From<WgslLikelihood> for Likelihood {
             derived_names: wgsl.derived.as_slice().into(),
             split: wgsl.twin.as_ref().map_or(Split::PerThread, |twin| twin.split),
             non_finite: wgsl.non_finite,
+            #[cfg(feature = "tensor")]
+            tensor: wgsl.twin.as_ref().and_then(|twin| twin.tensor.clone()),
             #[cfg(feature = "gpu")]
             device: Some(super::device::DeviceForm::Wgsl(Arc::new(wgsl))),
         }

@@ -18,4 +18,13 @@ pub mod internals {
     pub use crate::math::{ks_uniform, log_sum_exp};
     pub use crate::nn::Ensemble;
     pub use crate::rng::Stream;
+
+    /// Destroys the device that runs with these options share, as a driver reset would; it is opened first if need be.
+    ///
+    /// # Errors
+    /// A device that cannot be opened.
+    #[cfg(feature = "gpu")]
+    pub fn lose_gpu(options: &crate::GpuOptions) -> Result<(), crate::DeviceError> {
+        crate::backend::Gpu::open(options).map(|gpu| gpu.lose())
+    }
 }

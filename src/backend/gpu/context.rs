@@ -161,17 +161,26 @@ impl Gpu {
         };
         let (device, queue) =
             pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| refused(error.to_string()))?;
-        let broken = Arc::new(OnceLock::new());
-        device.set_device_lost_callback({
-            let (broken, name) = (broken.clone(), name.clone());
-            move |reason, message| {
-                let reason = format!("{reason:?}: {message}");
-                // The first reason is the true one.
-                let _ = broken.set(DeviceError::Lost { adapter: name.clone(), reason });
-            }
+        let (timeout, broken, burn) = (options.timeout, Arc::default(), OnceLock::new());
+        let gpu = Self { info, device, queue, limits, instance, adapter, timeout, broken, burn };
+        gpu.watch();
+        Ok(gpu)
+    }
+
+    /// Hears of the loss of the device. There is one listener for each kind of news, so this must be the last to ask for them.
+    fn watch(&self) {
+        let (broken, name) = (self.broken.clone(), self.name());
+        self.device.set_device_lost_callback(move |reason, message| {
+            let reason = format!("{reason:?}: {message}");
+            // The first reason is the true one.
+            let _ = broken.set(DeviceError::Lost { adapter: name.clone(), reason });
         });
-        let (timeout, burn) = (options.timeout, OnceLock::new());
-        Ok(Self { info, device, queue, limits, instance, adapter, timeout, broken, burn })
+        let broken = self.broken.clone();
+        self.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            // A lost device has nothing new to say. Of a sound one an error outside our scopes is burn's, which wants the panic: without it a
+            // kernel that failed would give zeros.
+            assert!(broken.get().is_some(), "wgpu error: {error}");
+        }));
     }
 
     /// Its name in messages.
@@ -201,6 +210,8 @@ impl Gpu {
                 backend: self.adapter.get_info().backend,
             };
             let registered = burn::tensor::Device::wgpu_options().setup(setup).init();
+            // It put listeners of its own in the place of ours.
+            self.watch();
             registered.map_err(|error| DeviceError::Driver { adapter: self.name(), reason: error.to_string() })
         };
         self.burn.get_or_init(register).clone()
@@ -259,7 +270,7 @@ impl Gpu {
         self.wait(what, Some(submission))
     }
 
-    fn wait(&self, what: &str, submission_index: Option<wgpu::SubmissionIndex>) -> Result<(), DeviceError> {
+    pub(super) fn wait(&self, what: &str, submission_index: Option<wgpu::SubmissionIndex>) -> Result<(), DeviceError> {
         let waited = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(self.timeout) });
         self.usable()?;
         let failure = match waited {
