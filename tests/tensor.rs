@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use livepoint::burn::tensor::{Device, Tensor};
 use livepoint::{
-    Backend, Backends, EvaluationError, Likelihood, LikelihoodError, NeuralBoundSampler, NonFinite, Prior, Run, RunError,
-    RunErrorKind, RunResult,
+    Backend, Backends, EvaluationError, Likelihood, LikelihoodError, NeuralBoundSampler, NonFinite, Prior, Run,
+    RunError, RunErrorKind, RunResult,
 };
 
 #[cfg(feature = "gpu")]
@@ -107,7 +107,9 @@ fn a_tensor_function_on_the_cpu_is_the_closure_in_f64() {
     let prior = prior();
     let [tensor, closure] = [line(), line_closure()].map(|likelihood| sample(&prior, &likelihood, cpu()).unwrap());
     // The same seed gives the same points for as long as log L is the same to a few units of the last place.
-    for ((a, b), theta) in tensor.samples().log_l().iter().zip(closure.samples().log_l()).zip(tensor.theta().rows()).take(200) {
+    for ((a, b), theta) in
+        tensor.samples().log_l().iter().zip(closure.samples().log_l()).zip(tensor.theta().rows()).take(200)
+    {
         assert!((a - b).abs() <= 1e-12 * b.abs(), "{a} {b} {theta}");
     }
     let difference = tensor.evidence().log_z - closure.evidence().log_z;
@@ -155,7 +157,9 @@ fn a_panic_of_the_function_ends_the_run_with_the_points_so_far() {
         });
         let error = sample(&prior, &likelihood, backends).unwrap_err();
         let text = error.to_string();
-        let RunErrorKind::Likelihood(EvaluationError::Likelihood { place, source }) = &error.kind else { panic!("{text}") };
+        let RunErrorKind::Likelihood(EvaluationError::Likelihood { place, source }) = &error.kind else {
+            panic!("{text}")
+        };
         assert!(matches!(source, LikelihoodError::Panicked { .. }), "{source:?}");
         assert!(place.rows.start == 0 && place.rows.len() > 1 && place.parameters.len() == 4, "{place:?}");
         assert!(text.starts_with("the likelihood failed on rows 0 to") && text.contains("it panicked"), "{text}");
@@ -199,7 +203,9 @@ fn nan_is_an_error_that_names_the_point_or_is_counted() {
     for backends in backends() {
         let likelihood = Likelihood::tensor(|theta: Tensor<2>| column(&theta, 1).log().squeeze_dim::<1>(1));
         let error = sample(&prior, &likelihood, backends.clone()).unwrap_err();
-        let RunErrorKind::Likelihood(EvaluationError::NonFinite { place, value }) = &error.kind else { panic!("{error}") };
+        let RunErrorKind::Likelihood(EvaluationError::NonFinite { place, value }) = &error.kind else {
+            panic!("{error}")
+        };
         assert!(value.is_nan() && place.rows.len() == 1 && place.parameters[1].0 == "slope", "{error}");
         assert!(place.parameters[1].1 < 0.0, "{error}");
         let result = sample(&prior, &likelihood.non_finite(NonFinite::Reject), backends).unwrap();
@@ -255,7 +261,12 @@ fn all_four_pairs_agree() {
         let result = sample(&prior, &likelihood, pair).unwrap();
         let (a, b) = (result.evidence(), reference.evidence());
         println!("{name}: {} +- {}", a.log_z, a.log_z_error);
-        assert!((a.log_z - b.log_z).abs() < MAX_PULL * a.log_z_error.hypot(b.log_z_error), "{name}: {} {}", a.log_z, b.log_z);
+        assert!(
+            (a.log_z - b.log_z).abs() < MAX_PULL * a.log_z_error.hypot(b.log_z_error),
+            "{name}: {} {}",
+            a.log_z,
+            b.log_z
+        );
         assert_eq!(result.samples().derived().ncols(), 1);
     }
 }
@@ -267,10 +278,11 @@ fn tensors_too_large_for_the_device_are_tried_with_fewer_rows() {
     let prior = Prior::new().uniform("x", 0.0..1.0);
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();
-    // A row of 4 MB: a thousand of them fit on no device that f32 kernels may bind at once... or on a large one, which is as well.
+    // Half a megabyte for each row: all of them are more than WebGPU's least limit of 128 MiB. A row must not be longer than this: the loops of the
+    // software adapter end after 65,535 rounds.
     let likelihood = Likelihood::tensor(move |theta: Tensor<2>| {
         counted.fetch_add(1, Ordering::SeqCst);
-        let wide = theta.clone().matmul(Tensor::<2>::ones([1, 1 << 20], &theta.device()));
+        let wide = theta.clone().matmul(Tensor::<2>::ones([1, 1 << 17], &theta.device()));
         wide.mean_dim(1).squeeze_dim::<1>(1)
     });
     let sampler = NeuralBoundSampler::default().n_live(1000).n_batch(1000).n_networks(0).seed(3);
@@ -279,7 +291,8 @@ fn tensors_too_large_for_the_device_are_tried_with_fewer_rows() {
     assert_eq!(result.n_like(), 1000);
     println!("{} calls", calls.load(Ordering::SeqCst));
     for (theta, log_l) in result.theta().column(0).iter().zip(result.samples().log_l()) {
-        assert!((theta - log_l).abs() < 1e-5, "{theta} {log_l}");
+        // burn adds in f32, one after the other.
+        assert!((theta - log_l).abs() < 1e-3, "{theta} {log_l}");
     }
 }
 
@@ -310,18 +323,26 @@ fn a_device_lost_in_mid_run_leaves_the_points_and_the_next_run_goes_on() {
             (log_l, derived)
         });
         let error = sample(&prior, &fragile, (gpu.clone(), Backend::cpu(1))).unwrap_err();
-        let RunErrorKind::Likelihood(EvaluationError::Device(DeviceError::Lost { .. })) = &error.kind else { panic!("{error:?}") };
+        let RunErrorKind::Likelihood(EvaluationError::Device(DeviceError::Lost { .. })) = &error.kind else {
+            panic!("{error:?}")
+        };
         let n = error.result.n_like();
         assert!(n >= 200, "{n}");
-        assert!(error.to_string().contains("was lost") && error.to_string().contains(&format!("the {n} points")), "{error}");
+        assert!(
+            error.to_string().contains("was lost") && error.to_string().contains(&format!("the {n} points")),
+            "{error}"
+        );
         let before = error.result.samples().clone();
         let run = Run::new(&prior, &fragile).backends((gpu, Backend::cpu(1)));
         let result = run.sample(error.result.into_sampler()).unwrap();
         assert_eq!(&result.samples().log_l()[..n], before.log_l());
-        let reference = Likelihood::batch_derived(["end"], |theta: ndarray::ArrayView2<f64>, mut derived: ndarray::ArrayViewMut2<f64>| {
-            derived.fill(0.0);
-            theta.map_axis(ndarray::Axis(1), |x| -0.5 * x.dot(&x))
-        });
+        let reference = Likelihood::batch_derived(
+            ["end"],
+            |theta: ndarray::ArrayView2<f64>, mut derived: ndarray::ArrayViewMut2<f64>| {
+                derived.fill(0.0);
+                theta.map_axis(ndarray::Axis(1), |x| -0.5 * x.dot(&x))
+            },
+        );
         let reference = sample(&prior, &reference, cpu()).unwrap();
         let (a, b) = (result.evidence(), reference.evidence());
         assert!((a.log_z - b.log_z).abs() < MAX_PULL * a.log_z_error.hypot(b.log_z_error), "{} {}", a.log_z, b.log_z);
@@ -353,6 +374,38 @@ fn a_device_is_lost_to_a_wgsl_likelihood_with_and_without_burn() {
         let run = Run::new(&prior, &wgsl).backends((gpu, Backend::cpu(1))).observer(lose);
         let error = run.sample(small()).unwrap_err();
         let kind = &error.kind;
-        assert!(matches!(kind, RunErrorKind::Likelihood(EvaluationError::Device(DeviceError::Lost { .. }))), "{kind:?}");
+        assert!(
+            matches!(kind, RunErrorKind::Likelihood(EvaluationError::Device(DeviceError::Lost { .. }))),
+            "{kind:?}"
+        );
     }
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn a_device_with_less_than_its_adapter_is_refused_in_words() {
+    let Some(gpu) = device(GpuOptions::default().webgpu_limits(true)) else { return };
+    let error = sample(&prior(), &line(), (gpu, Backend::cpu(1))).unwrap_err();
+    assert!(matches!(error.kind, RunErrorKind::Likelihood(EvaluationError::Device(_))), "{error:?}");
+    assert!(error.to_string().contains("leave GpuOptions::webgpu_limits out") && error.result.n_like() == 0, "{error}");
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn no_room_on_the_device_is_a_typed_error_and_the_device_lives_on() {
+    let Some(gpu) = default_device() else { return };
+    let prior = prior();
+    let huge = Likelihood::tensor(|theta: Tensor<2>| {
+        // 7 GiB in one piece, however few the points.
+        let huge = Tensor::<2>::ones([7, 1 << 28], &theta.device()) * 2.0;
+        (theta.sum_dim(1) + huge.narrow(0, 0, 1).narrow(1, 0, 1)).squeeze_dim::<1>(1)
+    });
+    let error = sample(&prior, &huge, (gpu.clone(), Backend::cpu(1))).unwrap_err();
+    let kind = &error.kind;
+    assert!(
+        matches!(kind, RunErrorKind::Likelihood(EvaluationError::Device(DeviceError::OutOfMemory { .. }))),
+        "{kind:?}"
+    );
+    println!("{error}");
+    sample(&prior, &line(), (gpu, Backend::cpu(1))).unwrap();
 }

@@ -57,8 +57,11 @@ impl ThetaKernel {
                 .map(|(k, resource)| wgpu::BindGroupEntry { binding: k as u32, resource })
                 .collect();
             let layout = self.pipeline.get_bind_group_layout(0);
-            let group =
-                device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries });
+            let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: None,
+                layout: &layout,
+                entries: &entries,
+            });
             let mut commands = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             {
                 let mut pass = commands.begin_compute_pass(&wgpu::ComputePassDescriptor::default());

@@ -199,9 +199,14 @@ impl Gpu {
     /// burn's device over this one: the same queue, the same memory. The first call registers it.
     ///
     /// # Errors
-    /// [`DeviceError::Driver`] with burn's own words.
+    /// [`DeviceError::Driver`] with burn's own words, or for a device that has less than its adapter.
     pub(crate) fn burn(&self) -> Result<burn::tensor::Device, DeviceError> {
         let register = || {
+            if self.limits != self.adapter.limits() {
+                // It would fail in mid-run, over a kernel with features that the device was not given.
+                let reason = "tensors run on burn, which takes for granted all that the adapter has; leave GpuOptions::webgpu_limits out for them";
+                return Err(DeviceError::Driver { adapter: self.name(), reason: reason.to_owned() });
+            }
             let setup = burn::tensor::wgpu::WgpuSetup {
                 instance: self.instance.clone(),
                 adapter: self.adapter.clone(),

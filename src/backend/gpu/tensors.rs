@@ -10,7 +10,8 @@ use super::{DeviceError, Gpu};
 use crate::backend::panic_message;
 
 /// Words by which burn, which has no type for it, says that there was no room.
-const NO_ROOM: [&str; 4] = ["out of device memory", "out of memory", "can't allocate buffer", "memory location was never initialized"];
+const NO_ROOM: [&str; 4] =
+    ["out of device memory", "out of memory", "can't allocate buffer", "memory location was never initialized"];
 
 impl Gpu {
     /// A tensor of f32 in burn's memory that `write` fills by submitting a pass over the resource that it is given. Nothing is waited for: what
@@ -71,7 +72,10 @@ impl Gpu {
         let outcome =
             catch_unwind(AssertUnwindSafe(task)).unwrap_or_else(|payload| Err(panic_message(payload.as_ref())));
         self.usable()?;
-        outcome.map_err(|text| self.no_room(what, &text).unwrap_or(DeviceError::Driver { adapter: self.name(), reason: format!("{what}: {text}") }))
+        outcome.map_err(|text| {
+            self.no_room(what, &text)
+                .unwrap_or(DeviceError::Driver { adapter: self.name(), reason: format!("{what}: {text}") })
+        })
     }
 
     /// The error that a text of burn's means if it is about a lack of room.
@@ -82,6 +86,10 @@ impl Gpu {
         let line = words.lines().next().unwrap_or_default();
         let digits = line.trim_start_matches(|c: char| !c.is_ascii_digit());
         let digits = &digits[..digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len())];
-        Some(DeviceError::OutOfMemory { adapter: self.name(), what: what.to_owned(), bytes: digits.parse().unwrap_or(0) })
+        Some(DeviceError::OutOfMemory {
+            adapter: self.name(),
+            what: what.to_owned(),
+            bytes: digits.parse().unwrap_or(0),
+        })
     }
 }

@@ -26,9 +26,9 @@ impl Likelihood {
     /// where the program has made tensors on the Flex device before the first run, its own choice, f32 by default, stands.)
     ///
     /// theta holds every parameter of the prior in the order of declaration, fixed and tied ones too. On a GPU the function is called with at
-    /// most 8192 rows; fewer where its tensors do not fit, which for `[n_points, n_data]` is tried out by halving. Its first call compiles a kernel for each kind of
-    /// operation: a fraction of a second on a GPU, seconds on a software adapter. New tensors belong on `theta.device()`; data tensors that are made once are
-    /// for [`tensor_on`](Self::tensor_on). A panic, such as burn's over shapes that do not fit, ends the run with a typed error.
+    /// most 8192 rows, and with half as many again and again where its tensors, such as `[n_points, n_data]`, do not fit. Its first call compiles a kernel for
+    /// each kind of operation, a tenth of a second or a few seconds in all. New tensors belong on `theta.device()`; data tensors that are made once are
+    /// for [`tensor_on`](Self::tensor_on). A panic, such as burn's over shapes that do not match, ends the run with a typed error.
     ///
     /// ```
     /// use livepoint::Likelihood;
