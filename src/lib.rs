@@ -51,15 +51,15 @@ pub use ndarray;
 pub use burn;
 
 pub use backend::{
-    Backend, BackendError, Backends, CpuPool, DeviceError, DeviceKind, GpuInfo, GpuOptions, GraphicsApi, PowerPreference,
-    list_gpus,
+    Backend, BackendError, Backends, CpuPool, DeviceError, DeviceKind, GpuInfo, GpuOptions, GraphicsApi,
+    PowerPreference, list_gpus,
 };
 pub use batch::{Evaluated, Proposal};
 pub use bound::BoundError;
 pub use evidence::Evidence;
 pub use likelihood::{
-    EvaluationError, IntoLogL, IntoPointLogL, Likelihood, LikelihoodError, NonFinite, Place, VectorizedLikelihood, WgslData,
-    WgslLikelihood,
+    EvaluationError, IntoLogL, IntoPointLogL, Likelihood, LikelihoodError, NonFinite, Place, VectorizedLikelihood,
+    WgslData, WgslLikelihood,
 };
 pub use nn::{NetworkError, NetworkOptions, Schedule};
 pub use posterior::{ColumnSummary, Posterior, PosteriorError, Summary};

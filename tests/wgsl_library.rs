@@ -4,17 +4,15 @@
 use std::f64::consts::{FRAC_1_SQRT_2, PI, TAU};
 
 use livepoint::Prior;
+use livepoint::testing::internals::{generated, library};
 use ndarray::ArrayView2;
 use statrs::function::{erf as reference_erf, gamma::ln_gamma};
 
-#[path = "../src/kernel/generated.rs"]
-mod generated;
-#[path = "../src/kernel/library.rs"]
-mod library;
+#[path = "wgsl_library/reference.rs"]
+mod reference;
 #[path = "wgsl_library/rig.rs"]
 mod rig;
 
-use generated::reference;
 use rig::{NO_TABLES, Rig, Tables, with_entry_point};
 
 const PRIOR: &str = include_str!("../shaders/prior.wgsl");

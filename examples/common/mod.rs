@@ -103,17 +103,22 @@ fn parse_backend(text: &str) -> Result<Chosen, String> {
         ("cpu", None) => Ok(Chosen::Cpu { threads: None }),
         ("cpu", Some(count)) => match count.parse() {
             Ok(threads) if threads > 0 => Ok(Chosen::Cpu { threads: Some(threads) }),
-            _ => Err(format!("`{count}` is not a number of threads from 1 to {}; write cpu:2 for two threads", u16::MAX)),
+            _ => {
+                Err(format!("`{count}` is not a number of threads from 1 to {}; write cpu:2 for two threads", u16::MAX))
+            }
         },
         ("gpu", None) => Ok(Chosen::Other(Backend::gpu())),
         ("gpu", Some("")) => Err("nothing stands behind the colon; write gpu, gpu:0 or gpu:NAME".to_owned()),
         ("gpu", Some("software")) => Ok(Chosen::Other(GpuOptions::default().software(true).into())),
         ("gpu", Some(detail)) => {
             let options = GpuOptions::default();
-            Ok(Chosen::Other(detail.parse().map_or_else(|_| options.clone().name(detail), |n| options.clone().index(n)).into()))
+            Ok(Chosen::Other(
+                detail.parse().map_or_else(|_| options.clone().name(detail), |n| options.clone().index(n)).into(),
+            ))
         }
         ("auto", None) => Ok(Chosen::Other(Backend::auto())),
-        _ => Err("not a backend; use gpu, cpu or auto, cpu:N with N threads, or gpu:N or gpu:NAME for one of several".to_owned()),
+        _ => Err("not a backend; use gpu, cpu or auto, cpu:N with N threads, or gpu:N or gpu:NAME for one of several"
+            .to_owned()),
     }
 }
 

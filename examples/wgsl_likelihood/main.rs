@@ -9,9 +9,8 @@ use clap::Parser;
 use livepoint::{Likelihood, Prior, ProgressLine, Run};
 
 /// Twenty points near y = 1 + 2 x, every fifth far off.
-const X: [f64; 20] = [
-    0.1, 0.4, 0.9, 1.3, 1.8, 2.2, 2.5, 3.1, 3.4, 3.9, 4.2, 4.8, 5.1, 5.6, 6.0, 6.3, 6.9, 7.2, 7.7, 8.1,
-];
+const X: [f64; 20] =
+    [0.1, 0.4, 0.9, 1.3, 1.8, 2.2, 2.5, 3.1, 3.4, 3.9, 4.2, 4.8, 5.1, 5.6, 6.0, 6.3, 6.9, 7.2, 7.7, 8.1];
 const Y: [f64; 20] = [
     1.32, 1.71, 2.88, 3.49, 9.80, 5.27, 6.13, 7.04, 7.91, 2.10, 9.55, 10.42, 11.33, 12.19, 4.90, 13.48, 14.91, 15.22,
     16.57, 9.60,
@@ -21,10 +20,7 @@ const SIGMA_OUTLIER: f64 = 5.0;
 
 fn main() -> Result<(), common::Failure> {
     let args = common::CommonArgs::parse().prepared();
-    let prior = Prior::new()
-        .uniform("intercept", -10.0..10.0)
-        .normal("slope", 0.0, 5.0)
-        .uniform("outliers", 0.0..1.0);
+    let prior = Prior::new().uniform("intercept", -10.0..10.0).normal("slope", 0.0, 5.0).uniform("outliers", 0.0..1.0);
     let likelihood = Likelihood::wgsl(include_str!("likelihood.wgsl"))
         .table("points", [("x", X), ("y", Y)])
         .constant("SIGMA", SIGMA)

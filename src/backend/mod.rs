@@ -5,9 +5,9 @@ mod gpu;
 mod machine;
 
 pub use cpu::CpuPool;
-#[cfg(feature = "gpu")]
-pub(crate) use gpu::Gpu;
 pub use gpu::{DeviceError, DeviceKind, GpuInfo, GpuOptions, GraphicsApi, PowerPreference, list_gpus};
+#[cfg(feature = "gpu")]
+pub(crate) use gpu::{DeviceTraits, Gpu};
 pub(crate) use machine::Machine;
 
 use std::any::Any;
@@ -48,7 +48,9 @@ impl Backend {
     /// Threads of this computer that it keeps busy.
     pub fn threads(&self) -> usize {
         match self {
-            Self::Cpu { threads: 0 } | Self::Gpu(_) | Self::Auto => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            Self::Cpu { threads: 0 } | Self::Gpu(_) | Self::Auto => {
+                std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+            }
             Self::Cpu { threads } => *threads,
         }
     }

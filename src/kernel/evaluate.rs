@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::batch::{self, Batch, OWN_BINDINGS, WORKGROUP};
 use super::library;
+use super::self_test::self_test;
 use super::source::{ShaderError, Signature, Source, reflect};
 use super::transform::TransformPlan;
 use crate::backend::{DeviceError, Gpu};
@@ -14,6 +15,9 @@ const CHUNK_S: f64 = 0.1;
 
 /// Rows of the first chunk, before anything is known of their cost.
 const FIRST_ROWS: usize = 4096;
+
+/// A NaN that no computation makes: the mark of a row that was not written.
+const BLANK: u32 = 0x7fab_cdef;
 
 /// A named read-only buffer of the user's.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,18 +53,16 @@ impl EvaluateOptions {
         }
         for (k, BufferData { name, before, element, .. }) in self.buffers.iter().enumerate() {
             let binding = OWN_BINDINGS + k;
-            head += &format!(
-                "{before}\n@group(0) @binding({binding}) var<storage, read> {name}: array<{element}>;\n"
-            );
+            head += &format!("{before}\n@group(0) @binding({binding}) var<storage, read> {name}: array<{element}>;\n");
         }
         let source =
             Source::default().part(&library::text()).part(&head).part(&self.declarations).user_part(&self.user);
         let (module, _) = source.check()?;
         let signature = reflect(&module, n_params, self.n_derived)?;
         match (signature.term, self.n_terms) {
-            (true, None) => Err(ShaderError::new(
-                "log_likelihood_term is there, but not how many terms: say so with .sum_over(n)",
-            )),
+            (true, None) => {
+                Err(ShaderError::new("log_likelihood_term is there, but not how many terms: say so with .sum_over(n)"))
+            }
             (false, Some(n)) => Err(ShaderError::new(format!(
                 ".sum_over({n}) wants fn log_likelihood_term(theta: array<f32, N_DIM>, i: u32) -> f32 in place of log_likelihood"
             ))),
@@ -91,12 +93,10 @@ impl EvaluateOptions {
                  \x20       sum_add(&sum, log_likelihood_term({arguments}, i));\n    }}\n    return sum_pair(sum);\n}}\n"
             )
         } else {
-            let (derive, derived) = if signature.derived { ("var derived: Derived;\n", ", &derived") } else { ("", "") };
-            let (first, second) = if signature.value_pair {
-                (".x", "lp_out[lp_batch.n_points + row] = log_l.y;\n")
-            } else {
-                ("", "")
-            };
+            let (derive, derived) =
+                if signature.derived { ("var derived: Derived;\n", ", &derived") } else { ("", "") };
+            let (first, second) =
+                if signature.value_pair { (".x", "lp_out[lp_batch.n_points + row] = log_l.y;\n") } else { ("", "") };
             let n_values = n_values(signature);
             let keep: String = (0..self.n_derived)
                 .map(|k| format!("    lp_out[{}u * lp_batch.n_points + row] = derived[{k}];\n", n_values + k))
@@ -148,6 +148,8 @@ struct Buffers {
     rows: usize,
     input: wgpu::Buffer,
     output: wgpu::Buffer,
+    /// What the output holds before each chunk: a row that the device left out is noticed, and not taken for a value.
+    blank: wgpu::Buffer,
     staging: wgpu::Buffer,
     group: wgpu::BindGroup,
 }
@@ -168,6 +170,16 @@ impl EvaluateKernel {
     /// Text that does not validate, data over the device's limits, a driver that refuses the kernel.
     pub(crate) fn new(gpu: Arc<Gpu>, options: &EvaluateOptions, plan: &TransformPlan) -> Result<Self, KernelError> {
         let (source, signature) = options.compose(plan)?;
+        let traits = self_test(&gpu)?;
+        if (signature.theta_pair || signature.value_pair) && !traits.exact_sums {
+            return Err(KernelError::Device(DeviceError::Driver {
+                adapter: gpu.name(),
+                reason:
+                    "its compiler simplifies sums that must be exact, so values in two parts cannot be had here; use a \
+                         likelihood in plain f32, or another device"
+                        .to_owned(),
+            }));
+        }
         let storage_limit = gpu.limits.max_storage_buffers_per_shader_stage as usize;
         let n_storage = OWN_BINDINGS - 1 + options.buffers.len();
         if n_storage > storage_limit {
@@ -200,6 +212,11 @@ impl EvaluateKernel {
         Ok(Self { gpu, pipeline, data, batch, signature, n_in, n_out, rows_max, state })
     }
 
+    /// The form of the likelihood.
+    pub(crate) fn signature(&self) -> Signature {
+        self.signature
+    }
+
     /// Values of log L that come back for each point, before the derived values.
     pub(crate) fn n_values(&self) -> usize {
         n_values(self.signature)
@@ -227,7 +244,7 @@ impl EvaluateKernel {
             let before = Instant::now();
             let output = self.chunk(state, n, &input)?;
             let seconds = before.elapsed().as_secs_f64();
-            take(start..start + n, bytemuck::cast_slice(&output));
+            take(start..start + n, &output);
             start += n;
             // By at most four at a time: the first chunks of a device are slower than the next.
             let possible = (n as f64 * (CHUNK_S / seconds.max(1e-6)).min(4.0)) as usize;
@@ -238,7 +255,7 @@ impl EvaluateKernel {
         Ok(())
     }
 
-    fn chunk(&self, state: &mut State, n: usize, input: &[[f32; 2]]) -> Result<Vec<u8>, DeviceError> {
+    fn chunk(&self, state: &mut State, n: usize, input: &[[f32; 2]]) -> Result<Vec<f32>, DeviceError> {
         let buffers = match state.buffers.take() {
             Some(buffers) if buffers.rows >= n => buffers,
             _ => self.room(n.next_power_of_two().min(self.rows_max))?,
@@ -249,6 +266,7 @@ impl EvaluateKernel {
             self.gpu.queue.write_buffer(&self.batch, 0, bytemuck::bytes_of(&batch));
             self.gpu.queue.write_buffer(&buffers.input, 0, bytemuck::cast_slice(input));
             let mut commands = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            commands.copy_buffer_to_buffer(&buffers.blank, 0, &buffers.output, 0, bytes);
             {
                 let mut pass = commands.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                 pass.set_pipeline(&self.pipeline);
@@ -260,9 +278,15 @@ impl EvaluateKernel {
             commands
         })?;
         self.gpu.submit("the WGSL likelihood", commands)?;
-        let output = self.gpu.read("the results", &buffers.staging, bytes)?;
+        let output: Vec<f32> = bytemuck::pod_collect_to_vec(&self.gpu.read("the results", &buffers.staging, bytes)?);
         state.buffers = Some(buffers);
-        Ok(output)
+        match output[..n].iter().position(|value| value.to_bits() == BLANK) {
+            Some(row) => Err(DeviceError::Driver {
+                adapter: self.gpu.name(),
+                reason: format!("row {row} of a batch of {n} came back untouched: the kernel did not run to its end"),
+            }),
+            None => Ok(output),
+        }
     }
 
     /// Buffers for `rows` points.
@@ -271,7 +295,11 @@ impl EvaluateKernel {
         let gpu = &self.gpu;
         let (bytes_in, bytes_out) = (8 * rows * self.n_in, 4 * rows * self.n_out);
         let input = gpu.buffer("the points of a batch", bytes_in.max(8) as u64, Usage::STORAGE | Usage::COPY_DST)?;
-        let output = gpu.buffer("the results of a batch", bytes_out as u64, Usage::STORAGE | Usage::COPY_SRC)?;
+        let output =
+            gpu.buffer("the results of a batch", bytes_out as u64, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)?;
+        let blank = gpu.buffer("blank results", bytes_out as u64, Usage::COPY_SRC | Usage::COPY_DST)?;
+        let words = vec![BLANK; rows * self.n_out];
+        gpu.scoped("blank results", 0, |_| gpu.queue.write_buffer(&blank, 0, bytemuck::cast_slice(&words)))?;
         let staging = gpu.buffer("the results on the host", bytes_out as u64, Usage::MAP_READ | Usage::COPY_DST)?;
         let buffers = [&self.batch, &input, &output].into_iter().chain(&self.data);
         let entries: Vec<_> = buffers
@@ -282,6 +310,6 @@ impl EvaluateKernel {
             let layout = self.pipeline.get_bind_group_layout(0);
             device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries })
         })?;
-        Ok(Buffers { rows, input, output, staging, group })
+        Ok(Buffers { rows, input, output, blank, staging, group })
     }
 }

@@ -2,15 +2,15 @@
 
 mod batch;
 mod evaluate;
+pub mod generated;
 mod layout;
-mod library;
+pub mod library;
+mod self_test;
 mod source;
 mod theta;
 mod transform;
 
-pub(crate) mod generated;
-
 pub(crate) use evaluate::{BufferData, EvaluateKernel, EvaluateOptions, KernelError};
 pub(crate) use source::{ShaderError, Signature, is_name};
 pub(crate) use theta::ThetaKernel;
-pub(crate) use transform::{Column, TransformPlan, literal, pair, tail_pair};
+pub(crate) use transform::{Column, TransformPlan, literal, pair, steps_across, tail_pair};

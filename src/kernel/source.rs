@@ -52,16 +52,17 @@ impl Source {
     /// [`ShaderError`] with naga's words.
     pub(crate) fn check(&self) -> Result<(naga::Module, ModuleInfo), ShaderError> {
         let module = self.parse()?;
-        let info = Validator::new(ValidationFlags::all(), Capabilities::default()).validate(&module).map_err(|error| {
-            let mut notes = Vec::new();
-            let mut source = error.as_inner().source();
-            while let Some(cause) = source {
-                notes.push(cause.to_string());
-                source = cause.source();
-            }
-            let message = error.as_inner().to_string();
-            self.error(message, &error.spans().cloned().collect::<Vec<_>>(), notes)
-        })?;
+        let info =
+            Validator::new(ValidationFlags::all(), Capabilities::default()).validate(&module).map_err(|error| {
+                let mut notes = Vec::new();
+                let mut source = error.as_inner().source();
+                while let Some(cause) = source {
+                    notes.push(cause.to_string());
+                    source = cause.source();
+                }
+                let message = error.as_inner().to_string();
+                self.error(message, &error.spans().cloned().collect::<Vec<_>>(), notes)
+            })?;
         Ok((module, info))
     }
 
@@ -140,7 +141,10 @@ impl fmt::Display for ShaderError {
 /// Whether a user may give something this name in WGSL: neither a reserved word nor one of ours.
 pub(crate) fn is_name(name: &str) -> bool {
     let word = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.is_empty();
-    let ours = name.starts_with("lp_") || library::FUNCTIONS.contains(&name) || ["theta", "Theta", "Derived"].contains(&name);
+    let ours = name.starts_with("lp_")
+        || library::FUNCTIONS.contains(&name)
+        || library::TYPES.contains(&name)
+        || ["Theta", "Derived", "N_DIM", "N_DERIVED", "N_TERMS"].contains(&name);
     word && !ours && naga::front::wgsl::parse_str(&format!("const {name}: f32 = 1.0;")).is_ok()
 }
 
@@ -173,12 +177,16 @@ pub(crate) fn reflect(module: &naga::Module, n_params: usize, n_derived: usize) 
             ));
         }
         (Some(_), Some(_)) => {
-            return Err(ShaderError::new("the text has log_likelihood and log_likelihood_term; keep the one that is meant"));
+            return Err(ShaderError::new(
+                "the text has log_likelihood and log_likelihood_term; keep the one that is meant",
+            ));
         }
     };
     let inner = |ty: naga::Handle<naga::Type>| &module.types[ty].inner;
     let floats = |ty: &TypeInner| match *ty {
-        TypeInner::Array { base, size: ArraySize::Constant(n), .. } if *inner(base) == TypeInner::Scalar(Scalar::F32) => {
+        TypeInner::Array { base, size: ArraySize::Constant(n), .. }
+            if *inner(base) == TypeInner::Scalar(Scalar::F32) =>
+        {
             Some(n.get() as usize)
         }
         _ => None,
@@ -269,7 +277,10 @@ mod tests {
         let plain = Signature { term: false, theta_pair: false, value_pair: false, derived: false };
         for (text, expected) in [
             ("fn log_likelihood(theta: array<f32, N_DIM>) -> f32 { return theta[0]; }", plain),
-            ("fn log_likelihood(t: array<f32, 3>) -> vec2<f32> { return vec2(t[0]); }", Signature { value_pair: true, ..plain }),
+            (
+                "fn log_likelihood(t: array<f32, 3>) -> vec2<f32> { return vec2(t[0]); }",
+                Signature { value_pair: true, ..plain },
+            ),
             (
                 "fn log_likelihood(hi: Theta, lo: Theta) -> vec2<f32> { return vec2(hi[0], lo[0]); }",
                 Signature { theta_pair: true, value_pair: true, ..plain },

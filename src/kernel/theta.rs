@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::batch::{self, Batch, WORKGROUP};
 use super::evaluate::KernelError;
 use super::library;
+use super::self_test::self_test;
 use super::source::{ShaderError, Source};
 use super::transform::TransformPlan;
 use crate::backend::{DeviceError, Gpu};
@@ -24,6 +25,7 @@ impl ThetaKernel {
     /// # Errors
     /// A driver that refuses the kernel, no room for the points.
     pub(crate) fn new(gpu: Arc<Gpu>, plan: &TransformPlan, rows: usize) -> Result<Self, KernelError> {
+        self_test(&gpu)?;
         let pipeline = batch::pipeline(&gpu, "the prior transform", &compose(plan)?, 0)?;
         let widest = (8 * plan.n_travelling()).max(4 * plan.columns.len()).max(1);
         let storage = gpu.limits.max_buffer_size.min(gpu.limits.max_storage_buffer_binding_size) as usize;

@@ -14,14 +14,35 @@ pub(crate) enum Column {
     Fixed(f64),
     /// The value of an earlier or later column.
     Tied(usize),
-    Uniform { lo: f64, hi: f64 },
-    LogUniform { lo: f64, hi: f64 },
-    Normal { mean: f64, sd: f64 },
-    HalfNormal { sd: f64 },
-    LogNormal { mu: f64, sigma: f64 },
-    Exponential { scale: f64 },
-    Cauchy { location: f64, scale: f64 },
-    HalfCauchy { scale: f64 },
+    Uniform {
+        lo: f64,
+        hi: f64,
+    },
+    LogUniform {
+        lo: f64,
+        hi: f64,
+    },
+    Normal {
+        mean: f64,
+        sd: f64,
+    },
+    HalfNormal {
+        sd: f64,
+    },
+    LogNormal {
+        mu: f64,
+        sigma: f64,
+    },
+    Exponential {
+        scale: f64,
+    },
+    Cauchy {
+        location: f64,
+        scale: f64,
+    },
+    HalfCauchy {
+        scale: f64,
+    },
 }
 
 impl Column {
@@ -40,13 +61,15 @@ impl Column {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TransformPlan {
     pub(crate) columns: Vec<Column>,
+    /// Both parts of theta are used.
+    pairs: bool,
 }
 
 impl TransformPlan {
     /// With `pairs`, columns that the device would make in f32 only are left to the host.
     pub(crate) fn new(columns: Vec<Column>, pairs: bool) -> Self {
         let exact = |column: Column| if pairs && !column.is_exact() { Column::Host } else { column };
-        Self { columns: columns.into_iter().map(exact).collect() }
+        Self { columns: columns.into_iter().map(exact).collect(), pairs }
     }
 
     /// Columns whose values travel.
@@ -62,7 +85,8 @@ impl TransformPlan {
     /// `fn lp_theta(row, hi, lo)`, which reads `lp_in`, column after column of `lp_batch.n_points` pairs.
     pub(crate) fn wgsl(&self) -> String {
         let mut text =
-            "fn lp_theta(row: u32, hi: ptr<function, Theta>, lo: ptr<function, Theta>) {\n    var x: vec2<f32>;\n".to_owned();
+            "fn lp_theta(row: u32, hi: ptr<function, Theta>, lo: ptr<function, Theta>) {\n    var x: vec2<f32>;\n"
+                .to_owned();
         let mut input = 0;
         for (k, column) in self.columns.iter().enumerate() {
             let t = format!("lp_in[{input}u * lp_batch.n_points + row]");
@@ -72,14 +96,17 @@ impl TransformPlan {
                 Column::Fixed(value) => literal_pair(value),
                 Column::Tied(_) => continue,
                 Column::Uniform { lo, hi } => {
-                    format!("lp_uniform({t}, {}, {}, {})", literal_pair(lo), literal_pair(hi), literal_pair(hi - lo))
+                    let ends = [lo, hi].map(|end| pair(end).map(f64::from).iter().sum::<f64>());
+                    let width = literal_pair(ends[1] - ends[0]);
+                    let x = format!("lp_uniform({t}, {}, {}, {width})", literal_pair(lo), literal_pair(hi));
+                    if self.pairs { x } else { one(inside(&format!("{x}.x"), lo, hi)) }
                 }
-                Column::LogUniform { lo, hi } => one(format!(
-                    "lp_log_uniform({t}, {}, {}, {})",
-                    literal(lo as f32),
-                    literal(hi as f32),
-                    literal_pair(hi.ln() - lo.ln())
-                )),
+                Column::LogUniform { lo, hi } => {
+                    let ends = [lo as f32, hi as f32];
+                    let log_ratio = literal_pair((f64::from(ends[1]) / f64::from(ends[0])).ln());
+                    let [low, high] = ends.map(literal);
+                    one(inside(&format!("lp_log_uniform({t}, {low}, {high}, {log_ratio})"), lo, hi))
+                }
                 Column::Normal { mean, sd } => one(call("lp_normal", &t, &[mean, sd])),
                 Column::HalfNormal { sd } => one(call("lp_half_normal", &t, &[sd])),
                 Column::LogNormal { mu, sigma } => one(call("lp_log_normal", &t, &[mu, sigma])),
@@ -100,9 +127,27 @@ impl TransformPlan {
     }
 }
 
+/// `x` held inside the half-open range in f32: rounding must not reach an end where the likelihood has none, such as an eccentricity of 1.
+fn inside(x: &str, lo: f64, hi: f64) -> String {
+    let (mut low, mut high) = (lo as f32, hi as f32);
+    if f64::from(low) < lo {
+        low = low.next_up();
+    }
+    if f64::from(high) >= hi {
+        high = high.next_down();
+    }
+    format!("clamp({x}, {}, {})", literal(low), literal(high.max(low)))
+}
+
 fn call(function: &str, t: &str, arguments: &[f64]) -> String {
     let arguments: Vec<String> = arguments.iter().map(|&x| literal(x as f32)).collect();
     format!("{function}({t}, {})", arguments.join(", "))
+}
+
+/// Steps of f32 across a range at its end that is farther from zero.
+pub(crate) fn steps_across(lo: f64, hi: f64) -> f64 {
+    let far = lo.abs().max(hi.abs()) as f32;
+    (hi - lo) / f64::from(far.next_up() - far)
 }
 
 /// A finite f32 as WGSL writes it, to the last bit.

@@ -8,14 +8,18 @@ use ndarray::{Array1, Array2, ArrayView2, s};
 use rayon::prelude::*;
 
 use super::evaluate::check_values;
+use super::evaluator::DevicePrecision;
 use super::tensor::TensorLikelihood;
 use super::tensor::device::{Failure, TensorProgram};
 use super::wgsl::WgslLikelihood;
 use super::{EvaluationError, Likelihood, Place};
 use crate::backend::{CpuPool, DeviceError, Gpu};
 use crate::batch::Evaluated;
-use crate::kernel::{EvaluateKernel, TransformPlan};
+use crate::kernel::{Column, EvaluateKernel, Signature, TransformPlan, pair, steps_across, tail_pair};
 use crate::prior::Prior;
+
+/// Fewest steps of f32 across the range of a uniform prior.
+const LEAST_STEPS: f64 = 1e4;
 
 /// How a likelihood was written for devices.
 #[derive(Clone)]
@@ -47,14 +51,29 @@ impl OnDevice {
             DeviceForm::Wgsl(form) => {
                 let (options, signature) = form.prepare(prior.n_params())?;
                 let plan = TransformPlan::new(prior.columns(), signature.theta_pair);
+                if !signature.theta_pair {
+                    check_ranges(prior, &plan)?;
+                }
                 let kernel = EvaluateKernel::new(gpu.clone(), &options, &plan)?;
                 Ok(Self { plan, program: Program::Wgsl(kernel) })
             }
             DeviceForm::Tensor(form) => {
                 let plan = TransformPlan::new(prior.columns(), false);
+                check_ranges(prior, &plan)?;
                 let program = TensorProgram::open(gpu, form, &plan)?;
                 Ok(Self { plan, program: Program::Tensor(program) })
             }
+        }
+    }
+
+    /// What of the numbers is held in two parts.
+    pub(super) fn precision(&self) -> DevicePrecision {
+        match &self.program {
+            Program::Wgsl(kernel) => {
+                let Signature { theta_pair, value_pair, .. } = kernel.signature();
+                DevicePrecision { theta_pair, value_pair }
+            }
+            Program::Tensor(_) => DevicePrecision { theta_pair: false, value_pair: false },
         }
     }
 
@@ -87,7 +106,8 @@ impl OnDevice {
                     for (k, row) in rows.enumerate() {
                         let high = f64::from(output[k]);
                         // What is not finite is so in its high part; the low part is then without meaning.
-                        log_l[row] = if n_values == 2 && high.is_finite() { high + f64::from(output[n + k]) } else { high };
+                        log_l[row] =
+                            if n_values == 2 && high.is_finite() { high + f64::from(output[n + k]) } else { high };
                         for j in 0..n_derived {
                             derived[[row, j]] = f64::from(output[(n_values + j) * n + k]);
                         }
@@ -127,6 +147,23 @@ impl OnDevice {
     }
 }
 
+/// Refuses ranges of the prior that f32 cannot walk, such as Julian dates.
+fn check_ranges(prior: &Prior, plan: &TransformPlan) -> Result<(), EvaluationError> {
+    for (name, column) in prior.names().iter().zip(&plan.columns) {
+        if let &Column::Uniform { lo, hi } = column
+            && steps_across(lo, hi) < LEAST_STEPS
+        {
+            let problem = format!(
+                "f32 has {:.0} steps between {lo} and {hi}; subtract an offset from the parameter, or write the likelihood as \
+                 log_likelihood(theta_hi, theta_lo)",
+                steps_across(lo, hi)
+            );
+            return Err(EvaluationError::Data { what: format!("parameter `{name}`"), problem });
+        }
+    }
+    Ok(())
+}
+
 /// Where rows lie, with the parameters of the first as the host has them.
 fn place(prior: &Prior, u: ArrayView2<f64>, rows: Range<usize>) -> Place {
     let theta = prior.unit_to_theta(u.slice(s![rows.start..rows.start + 1, ..]));
@@ -148,16 +185,16 @@ fn pack(
     let mut sources = Vec::new();
     for (k, column) in plan.columns.iter().enumerate() {
         if column.travels() {
-            sources.push((k, dim, *column == crate::kernel::Column::Host));
+            sources.push((k, dim, *column == Column::Host));
             dim += 1;
         }
     }
     pool.install(|| {
         out.par_chunks_mut(n.max(1)).zip(&sources).for_each(|(out, &(k, dim, on_host))| match &theta {
             Some(theta) if on_host => {
-                out.iter_mut().zip(theta.column(k)).for_each(|(out, &x)| *out = crate::kernel::pair(x));
+                out.iter_mut().zip(theta.column(k)).for_each(|(out, &x)| *out = pair(x));
             }
-            _ => out.iter_mut().zip(u.column(dim)).for_each(|(out, &u)| *out = crate::kernel::tail_pair(u)),
+            _ => out.iter_mut().zip(u.column(dim)).for_each(|(out, &u)| *out = tail_pair(u)),
         });
     });
     Ok(())

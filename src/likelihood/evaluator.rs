@@ -10,6 +10,13 @@ use crate::backend::Machine;
 use crate::batch::Evaluated;
 use crate::prior::Prior;
 
+/// How a device holds numbers: what of them comes and goes as a pair of f32, 48 bits, and not as one, 24 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DevicePrecision {
+    pub(crate) theta_pair: bool,
+    pub(crate) value_pair: bool,
+}
+
 /// The likelihood half of a run.
 pub(crate) struct Evaluator<'a> {
     prior: &'a Prior,
@@ -56,6 +63,52 @@ impl<'a> Evaluator<'a> {
             return device.evaluate(self.prior, self.likelihood, u, self.machine.pool());
         }
         self.reference(u)
+    }
+
+    /// The precision of a device, none on the CPU, where everything is f64.
+    pub(crate) fn precision(&self) -> Option<DevicePrecision> {
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &self.device {
+            return Some(device.precision());
+        }
+        None
+    }
+
+    /// Whether [`reference`](Self::reference) can be asked.
+    pub(crate) fn has_reference(&self) -> bool {
+        self.likelihood.host.is_some()
+    }
+
+    /// Derived values of each point.
+    pub(crate) fn n_derived(&self) -> usize {
+        self.likelihood.derived_names.len()
+    }
+
+    /// The prior of the run.
+    pub(crate) fn prior(&self) -> &Prior {
+        self.prior
+    }
+
+    /// What the user should know about the device.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        #[cfg(feature = "gpu")]
+        if let Machine::Gpu { gpu, .. } = self.machine
+            && let Some(traits) = gpu.traits.get()
+        {
+            let mut notes = Vec::new();
+            if let Some(limit) = traits.loop_limit {
+                notes.push(format!(
+                    "likelihood: {} cuts the loops of an invocation short after {limit} iterations, in silence; do not trust a \
+                     likelihood with more there",
+                    gpu.name()
+                ));
+            }
+            if !traits.nan_by_bits {
+                notes.push(format!("likelihood: on {} the functions is_nan and is_inf do not work", gpu.name()));
+            }
+            return notes;
+        }
+        Vec::new()
     }
 
     /// As [`evaluate`](Self::evaluate), by the form of the likelihood that runs on the CPU.

@@ -21,7 +21,7 @@ use ndarray::{ArrayView2, ArrayViewMut1, ArrayViewMut2};
 
 pub use closure::{IntoLogL, IntoPointLogL};
 pub use error::{EvaluationError, LikelihoodError, Place};
-pub(crate) use evaluator::Evaluator;
+pub(crate) use evaluator::{DevicePrecision, Evaluator};
 pub use wgsl::{WgslData, WgslLikelihood};
 
 /// A likelihood that takes many points at once.

@@ -69,16 +69,28 @@ impl WgslLikelihood {
             Kind::Interpolant { x, y } => {
                 let what = format!("interpolant `{name}`");
                 if x.len() != y.len() || x.len() < 2 {
-                    let problem = format!("{} x and {} y; give two or more of each, as many of one as of the other", x.len(), y.len());
+                    let problem = format!(
+                        "{} x and {} y; give two or more of each, as many of one as of the other",
+                        x.len(),
+                        y.len()
+                    );
                     return Err(data(&what, &problem));
                 }
                 if !x.windows(2).all(|pair| (pair[0] as f32) < pair[1] as f32) {
-                    return Err(data(&what, "x must rise from point to point, also after rounding to f32; sort and thin it"));
+                    return Err(data(
+                        &what,
+                        "x must rise from point to point, also after rounding to f32; sort and thin it",
+                    ));
                 }
                 let buffers = [("x", x), ("y", y)].map(|(axis, values)| (format!("lp_{name}_{axis}"), axis, values));
                 for (buffer, axis, values) in buffers {
                     let values = self.narrow(&format!("{axis} of {what}"), values)?;
-                    options.buffers.push(BufferData { name: buffer, before: String::new(), element: "f32".into(), values });
+                    options.buffers.push(BufferData {
+                        name: buffer,
+                        before: String::new(),
+                        element: "f32".into(),
+                        values,
+                    });
                 }
                 options.declarations +=
                     &generated::interpolant(name, x.len(), &format!("lp_{name}_x"), &format!("lp_{name}_y"));
@@ -87,13 +99,17 @@ impl WgslLikelihood {
                 let what = format!("covariance `{name}`");
                 let n = matrix.nrows();
                 if n == 0 || n != matrix.ncols() || n > MOST_ROWS {
-                    let problem = format!("it is {} by {}; give a square one of 1 to {MOST_ROWS} rows", n, matrix.ncols());
+                    let problem =
+                        format!("it is {} by {}; give a square one of 1 to {MOST_ROWS} rows", n, matrix.ncols());
                     return Err(data(&what, &problem));
                 }
                 let square = DMatrix::from_row_iterator(n, n, matrix.iter().copied());
                 let symmetric = (&square - square.transpose()).amax() <= 1e-9 * square.amax();
                 let Some(factor) = square.cholesky().filter(|_| symmetric) else {
-                    return Err(data(&what, "it is not symmetric and positive definite; check it, or add a small value to its diagonal"));
+                    return Err(data(
+                        &what,
+                        "it is not symmetric and positive definite; check it, or add a small value to its diagonal",
+                    ));
                 };
                 let factor = factor.l();
                 let log_det: f64 = factor.diagonal().iter().map(|x| 2.0 * x.ln()).sum();
@@ -129,11 +145,16 @@ impl WgslLikelihood {
         let mut narrow = Vec::new();
         for (column, values) in columns {
             if !is_name(column) {
-                return Err(data(&format!("column `{column}` of {what}"), "WGSL does not take the name; choose another"));
+                return Err(data(
+                    &format!("column `{column}` of {what}"),
+                    "WGSL does not take the name; choose another",
+                ));
             }
             if values.len() != n_rows {
-                let problem =
-                    format!("{} rows, but the first column has {n_rows}; give all columns the same length", values.len());
+                let problem = format!(
+                    "{} rows, but the first column has {n_rows}; give all columns the same length",
+                    values.len()
+                );
                 return Err(data(&format!("column `{column}` of {what}"), &problem));
             }
             narrow.push(self.narrow(&format!("column `{column}` of {what}"), values)?);
@@ -152,7 +173,8 @@ impl WgslLikelihood {
     /// The values in f32, if that leaves enough of them.
     fn narrow(&self, what: &str, values: &[f64]) -> Result<Vec<f32>, EvaluationError> {
         if let Some(k) = values.iter().position(|x| !(x.abs() <= f64::from(f32::MAX))) {
-            let problem = format!("value {k} is {:?}, which f32 cannot hold; leave it out or change its unit", values[k]);
+            let problem =
+                format!("value {k} is {:?}, which f32 cannot hold; leave it out or change its unit", values[k]);
             return Err(data(what, &problem));
         }
         let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(low, high), &x| (low.min(x), high.max(x)));

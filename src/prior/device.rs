@@ -4,6 +4,9 @@ use super::distribution::Distribution;
 use super::{Prior, Source};
 use crate::kernel::Column;
 
+/// Sizes of numbers whose products and quotients stay well inside f32.
+const F32_RANGE: std::ops::Range<f64> = 1e-15..1e15;
+
 impl Prior {
     /// The plan of every column of theta, `[n_params]`; columns without a short f32 form are left to the host.
     ///
@@ -21,8 +24,11 @@ impl Prior {
 
 fn of(distribution: &Distribution) -> Column {
     let values: Vec<f64> = distribution.parameters.iter().map(|(_, value)| *value).collect();
+    if values.iter().any(|value| *value != 0.0 && !F32_RANGE.contains(&value.abs())) {
+        return Column::Host;
+    }
     match (distribution.kind, &values[..]) {
-        ("uniform", &[lo, hi]) if (hi - lo).is_finite() => Column::Uniform { lo, hi },
+        ("uniform", &[lo, hi]) => Column::Uniform { lo, hi },
         ("log_uniform", &[lo, hi]) => Column::LogUniform { lo, hi },
         ("normal", &[mean, sd]) => Column::Normal { mean, sd },
         ("half_normal", &[sd]) => Column::HalfNormal { sd },

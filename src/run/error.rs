@@ -41,6 +41,14 @@ pub enum RunErrorKind {
     /// A backend could not be opened.
     #[error("backend: {0}")]
     Backend(#[from] BackendError),
+    /// The f32 of the device is not good enough for the problem.
+    #[error("{what}: {problem}")]
+    Precision {
+        /// The parameter, or what else it is about.
+        what: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
     /// A limit that leaves nothing to do.
     #[error("option {option} = {value}: {problem}")]
     Option {

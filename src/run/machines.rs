@@ -42,7 +42,9 @@ impl Machines {
             self.notes.push(format!("{name}: auto took the CPU, for {why}"));
         }
         if half == Half::Sampler && matches!(asked, Backend::Gpu(_)) {
-            self.notes.push("sampler: it has no device kernels yet; draws and training ran on the threads beside the device".into());
+            self.notes.push(
+                "sampler: it has no device kernels yet; draws and training ran on the threads beside the device".into(),
+            );
         }
         let (backend, device) = match half {
             Half::Likelihood => (&mut self.backends.likelihood, &mut self.likelihood_device),

@@ -3,22 +3,24 @@
 mod error;
 mod machines;
 mod observer;
+mod precision;
 mod progress_line;
 mod result;
 
 use std::time::{Duration, Instant};
 
-use ndarray::s;
+use ndarray::{Array1, Axis, s};
 
 pub use error::{RunError, RunErrorKind, SaveError};
+use machines::{Half, Machines};
 pub use observer::{Observer, Progress};
 pub use progress_line::ProgressLine;
-use machines::{Half, Machines};
 pub use result::{RunResult, StopReason, Timing};
 
-use crate::backend::{Backend, Backends};
+use crate::backend::{Backend, Backends, Machine};
 use crate::batch::Evaluated;
 use crate::likelihood::{Evaluator, Likelihood};
+use crate::posterior::Posterior;
 use crate::prior::Prior;
 use crate::sampler::{Sampler, Space};
 use crate::samples::Phase;
@@ -89,7 +91,12 @@ impl<'a> Run<'a> {
     /// [`RunErrorKind`]. Every error carries the result so far.
     pub fn sample<S: Sampler>(mut self, mut sampler: S) -> Result<RunResult<S>, RunError<S>> {
         let start = Instant::now();
-        let mut tally = Tally { timing: Timing::default(), n_non_finite: 0, machines: Machines::new(&self.backends) };
+        let mut tally = Tally {
+            timing: Timing::default(),
+            n_non_finite: 0,
+            machines: Machines::new(&self.backends),
+            warnings: Vec::new(),
+        };
         let ended = self.drive(&mut sampler, start, &mut tally);
         tally.timing.wall_s = start.elapsed().as_secs_f64();
         let status = sampler.status();
@@ -130,6 +137,27 @@ impl<'a> Run<'a> {
         let likelihood_machine = tally.machines.open(Half::Likelihood, &self.backends, likelihood.device_can())?;
         let sampler_machine = tally.machines.open(Half::Sampler, &self.backends, Err("the sampler runs on threads"))?;
         let evaluator = Evaluator::open(self.prior, &likelihood, &likelihood_machine)?;
+        tally.machines.notes.extend(evaluator.notes());
+        precision::before_run(&evaluator)?;
+        let ended = self.sample_on(sampler, &evaluator, &likelihood_machine, &sampler_machine, start, tally);
+        if evaluator.precision().is_some() {
+            tally.warnings = precision_of(sampler, &evaluator);
+        }
+        ended
+    }
+
+    /// The loop.
+    fn sample_on<S: Sampler>(
+        &mut self,
+        sampler: &mut S,
+        evaluator: &Evaluator,
+        likelihood_machine: &Machine,
+        sampler_machine: &Machine,
+        start: Instant,
+        tally: &mut Tally,
+    ) -> Result<StopReason, RunErrorKind> {
+        let n_derived = evaluator.n_derived();
+        let mut resolved = false;
 
         let n_like_before = sampler.samples().len();
         let mut watch = Watch { start, last: None, newest: None, phase: "", sampling: None, n_like_before };
@@ -157,7 +185,7 @@ impl<'a> Run<'a> {
             let n = proposal.u.nrows();
             let piece = if seconds_per_row > 0.0 { (PIECE_S / seconds_per_row) as usize } else { n };
             let piece = piece.max(likelihood_machine.pool().threads()).max(1);
-            let mut evaluated = Evaluated::empty(space.n_derived);
+            let mut evaluated = Evaluated::empty(n_derived);
             let mut stop = None;
             while evaluated.len() < n && stop.is_none() {
                 let from = evaluated.len();
@@ -186,6 +214,10 @@ impl<'a> Run<'a> {
             sampler.update(&evaluated)?;
             if let Some(reason) = stop {
                 return Ok(reason);
+            }
+            if !resolved && sampler.samples().phase().last() == Some(&Phase::Sampling) {
+                precision::before_sampling(evaluator, sampler.samples())?;
+                resolved = true;
             }
         }
     }
@@ -236,6 +268,20 @@ impl<'a> Run<'a> {
     }
 }
 
+/// What f32 may have done to what the sampler holds now.
+fn precision_of<S: Sampler>(sampler: &S, evaluator: &Evaluator) -> Vec<String> {
+    let (samples, log_weight) = (sampler.samples(), sampler.log_weights());
+    let keep: Vec<usize> = (0..samples.len()).filter(|&k| log_weight[k] > f64::NEG_INFINITY).collect();
+    let pick = |values: &[f64]| keep.iter().map(|&k| values[k]).collect::<Vec<f64>>();
+    let names = (0..samples.u().ncols()).map(|dim| dim.to_string()).collect();
+    let u = samples.u().select(Axis(0), &keep);
+    let Ok(posterior) = Posterior::new(names, u, pick(&log_weight), pick(samples.log_l())) else { return Vec::new() };
+    let draws = posterior.equal_weight_indices(precision::N_DRAWS, 0);
+    let u = posterior.rows().select(Axis(0), &draws);
+    let log_l: Array1<f64> = draws.iter().map(|&k| posterior.log_l()[k]).collect();
+    precision::after_run(evaluator, u.view(), log_l.view(), sampler.evidence().log_z_error)
+}
+
 /// Refuses names that would make two columns of the result one.
 fn check_names(parameters: &[String], derived: &[String]) -> Result<(), RunErrorKind> {
     let reserved = |name: &String| result::WEIGHT_COLUMNS.contains(&name.as_str());
@@ -266,6 +312,8 @@ struct Tally {
     timing: Timing,
     n_non_finite: usize,
     machines: Machines,
+    /// What a device's precision may have done to the result.
+    warnings: Vec<String>,
 }
 
 /// What the loop remembers between looks at the clock.

@@ -73,13 +73,7 @@ pub struct RunResult<S = NeuralBoundSampler> {
 }
 
 impl<S: Sampler> RunResult<S> {
-    pub(super) fn new(
-        sampler: S,
-        prior: &Prior,
-        likelihood: &Likelihood,
-        stopped: StopReason,
-        tally: Tally,
-    ) -> Self {
+    pub(super) fn new(sampler: S, prior: &Prior, likelihood: &Likelihood, stopped: StopReason, tally: Tally) -> Self {
         let samples = sampler.samples();
         let mut theta = Array2::zeros((samples.len(), prior.n_params()));
         if samples.is_empty() || prior.transform_batch(samples.u(), theta.view_mut()).is_err() {
@@ -90,16 +84,7 @@ impl<S: Sampler> RunResult<S> {
         let evidence = sampler.evidence();
         let status = sampler.status();
         let prior = serde_json::to_value(prior.describe()).unwrap_or_default();
-        Self {
-            sampler,
-            names,
-            theta,
-            prior,
-            stopped,
-            tally,
-            evidence,
-            status,
-        }
+        Self { sampler, names, theta, prior, stopped, tally, evidence, status }
     }
 
     /// Evidence, its error, effective sample size.
@@ -197,8 +182,10 @@ impl<S: Sampler> RunResult<S> {
             StopReason::Error => warnings.push("an error ended the run before its targets were reached".into()),
         }
         if self.tally.n_non_finite > 0 {
-            warnings.push(format!("{} values of log L were NaN or +inf and were taken as -inf", self.tally.n_non_finite));
+            warnings
+                .push(format!("{} values of log L were NaN or +inf and were taken as -inf", self.tally.n_non_finite));
         }
+        warnings.extend(self.tally.warnings.iter().cloned());
         warnings.extend(self.sampler.warnings());
         warnings
     }

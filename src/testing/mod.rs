@@ -15,6 +15,8 @@ pub use rv7::{RV7_HELP, Rv7Error, rv7};
 pub mod internals {
     pub use crate::backend::CpuPool;
     pub use crate::bound::{Ellipsoid, Union, UnionOptions};
+    #[cfg(feature = "gpu")]
+    pub use crate::kernel::{generated, library};
     pub use crate::math::{ks_uniform, log_sum_exp};
     pub use crate::nn::Ensemble;
     pub use crate::rng::Stream;

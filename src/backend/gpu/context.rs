@@ -106,6 +106,17 @@ fn wanted(options: &GpuOptions) -> String {
     words.join(" ")
 }
 
+/// What a device was found to do when it was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeviceTraits {
+    /// Sums and products of two f32 come out exactly as pairs.
+    pub(crate) exact_sums: bool,
+    /// NaN and infinities are told by their bits.
+    pub(crate) nan_by_bits: bool,
+    /// Iterations after which loops of an invocation are cut short in silence.
+    pub(crate) loop_limit: Option<u32>,
+}
+
 /// One device with its queue, shared by everything that runs on it.
 pub(crate) struct Gpu {
     pub(crate) info: GpuInfo,
@@ -118,6 +129,8 @@ pub(crate) struct Gpu {
     /// Why it cannot be used any more.
     broken: Arc<OnceLock<DeviceError>>,
     burn: OnceLock<Result<burn::tensor::Device, DeviceError>>,
+    /// Filled in by the room of kernels.
+    pub(crate) traits: OnceLock<DeviceTraits>,
 }
 
 /// Devices that are open, for the life of the program: runs share them, and burn never gives one back.
@@ -154,15 +167,19 @@ impl Gpu {
         let unwanted = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS | wgpu::Features::all_experimental_mask();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("livepoint"),
-            required_features: if options.webgpu_limits { wgpu::Features::empty() } else { adapter.features() - unwanted },
+            required_features: if options.webgpu_limits {
+                wgpu::Features::empty()
+            } else {
+                adapter.features() - unwanted
+            },
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
         let (device, queue) =
             pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| refused(error.to_string()))?;
-        let (timeout, broken, burn) = (options.timeout, Arc::default(), OnceLock::new());
-        let gpu = Self { info, device, queue, limits, instance, adapter, timeout, broken, burn };
+        let (timeout, broken, burn, traits) = (options.timeout, Arc::default(), OnceLock::new(), OnceLock::new());
+        let gpu = Self { info, device, queue, limits, instance, adapter, timeout, broken, burn, traits };
         gpu.watch();
         Ok(gpu)
     }
@@ -226,7 +243,12 @@ impl Gpu {
     ///
     /// # Errors
     /// [`DeviceError`]; `what` and `bytes` go into the message when there is no room.
-    pub(crate) fn scoped<T>(&self, what: &str, bytes: u64, task: impl FnOnce(&wgpu::Device) -> T) -> Result<T, DeviceError> {
+    pub(crate) fn scoped<T>(
+        &self,
+        what: &str,
+        bytes: u64,
+        task: impl FnOnce(&wgpu::Device) -> T,
+    ) -> Result<T, DeviceError> {
         self.usable()?;
         let scopes = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory]
             .map(|filter| self.device.push_error_scope(filter));
@@ -247,7 +269,12 @@ impl Gpu {
     ///
     /// # Errors
     /// [`DeviceError::Limit`], [`DeviceError::OutOfMemory`].
-    pub(crate) fn buffer(&self, what: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer, DeviceError> {
+    pub(crate) fn buffer(
+        &self,
+        what: &str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::Buffer, DeviceError> {
         let limit = match usage.contains(wgpu::BufferUsages::STORAGE) {
             true => self.limits.max_buffer_size.min(self.limits.max_storage_buffer_binding_size),
             false => self.limits.max_buffer_size,

@@ -7,9 +7,9 @@ mod options;
 mod tensors;
 
 #[cfg(feature = "gpu")]
-pub(crate) use context::Gpu;
-#[cfg(feature = "gpu")]
 pub use context::list_gpus;
+#[cfg(feature = "gpu")]
+pub(crate) use context::{DeviceTraits, Gpu};
 pub use options::{DeviceKind, GpuInfo, GpuOptions, GraphicsApi, PowerPreference};
 
 /// Without the feature `gpu` there is no device to list.
@@ -45,7 +45,9 @@ pub enum DeviceError {
         reason: String,
     },
     /// The device went away: driver reset, card removed, watchdog.
-    #[error("{adapter} was lost ({reason}); run again to open it anew and go on with the points so far, or use Backend::cpu(n)")]
+    #[error(
+        "{adapter} was lost ({reason}); run again to open it anew and go on with the points so far, or use Backend::cpu(n)"
+    )]
     Lost {
         /// Its name.
         adapter: String,
