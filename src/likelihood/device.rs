@@ -124,8 +124,7 @@ impl OnDevice {
                     input.resize(rows.len() * self.plan.n_travelling(), [0.0; 2]);
                     pack(prior, &self.plan, u.slice(s![rows.clone(), ..]), pool, &mut input)
                         .map_err(|error| EvaluationError::Transform { rows: rows.clone(), source: error.into() })?;
-                    let (log_l, derived) =
-                        (log_l.slice_mut(s![rows.clone()]), derived.slice_mut(s![rows.clone(), ..]));
+                    let (log_l, derived) = (log_l.slice_mut(s![rows.clone()]), derived.slice_mut(s![rows.clone(), ..]));
                     match program.evaluate(&input, log_l, derived) {
                         Ok(()) => start = rows.end,
                         // A table of points and data may be too wide for all rows at once.
