@@ -14,7 +14,7 @@ use crate::backend::{DeviceError, Gpu};
 const CHUNK_S: f64 = 0.1;
 
 /// Rows of the first chunk, before anything is known of their cost.
-const FIRST_ROWS: usize = 4096;
+const FIRST_ROWS: usize = 1024;
 
 /// A NaN that no computation makes: the mark of a row that was not written.
 const BLANK: u32 = 0x7fab_cdef;
@@ -93,8 +93,10 @@ impl EvaluateOptions {
                  \x20       sum_add(&sum, log_likelihood_term({arguments}, i));\n    }}\n    return sum_pair(sum);\n}}\n"
             )
         } else {
-            let (derive, derived) =
-                if signature.derived { ("var derived: Derived;\n", ", &derived") } else { ("", "") };
+            let (derive, derived) = match signature.derived {
+                Some(of) => (format!("var derived: {of};\n"), ", &derived"),
+                None => (String::new(), ""),
+            };
             let (first, second) =
                 if signature.value_pair { (".x", "lp_out[lp_batch.n_points + row] = log_l.y;\n") } else { ("", "") };
             let n_values = n_values(signature);

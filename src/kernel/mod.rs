@@ -11,6 +11,8 @@ mod theta;
 mod transform;
 
 pub(crate) use evaluate::{BufferData, EvaluateKernel, EvaluateOptions, KernelError};
+#[cfg(feature = "testing")]
+pub(crate) use self_test::self_test_wgsl;
 pub(crate) use source::{ShaderError, Signature, is_name};
 pub(crate) use theta::ThetaKernel;
 pub(crate) use transform::{Column, TransformPlan, literal, pair, steps_across, tail_pair};

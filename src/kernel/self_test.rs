@@ -1,7 +1,6 @@
 //! What a device was found to do: exact sums, NaN by bits, loops that run to their end; tried once on each.
 
 use super::library;
-use super::source::Source;
 use crate::backend::{DeviceError, DeviceTraits, Gpu};
 use crate::rng::Stream;
 
@@ -20,9 +19,9 @@ struct Parameters {
     padding: u32,
 }
 
-/// The text of the shader, checked.
-pub(super) fn source() -> Source {
-    Source::default().part(&library::text()).part(include_str!("../../shaders/self_test.wgsl"))
+/// The text of the shader.
+pub(crate) fn self_test_wgsl() -> String {
+    library::text() + include_str!("../../shaders/self_test.wgsl")
 }
 
 /// What the device does; found out at the first call.
@@ -53,11 +52,10 @@ fn try_out(gpu: &Gpu) -> Result<DeviceTraits, DeviceError> {
     let input = gpu.buffer(what, 8 * PAIRS as u64, Usage::STORAGE | Usage::COPY_DST)?;
     let output = gpu.buffer(what, bytes, Usage::STORAGE | Usage::COPY_SRC)?;
     let staging = gpu.buffer(what, bytes, Usage::MAP_READ | Usage::COPY_DST)?;
-    let source = source();
     let commands = gpu.scoped(what, 0, |device| {
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(what),
-            source: wgpu::ShaderSource::Wgsl(source.text().into()),
+            source: wgpu::ShaderSource::Wgsl(self_test_wgsl().into()),
         });
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(what),

@@ -68,7 +68,9 @@ impl Source {
 
     fn error(&self, message: String, labels: &[(naga::Span, String)], notes: Vec<String>) -> ShaderError {
         let inside = |span: &naga::Span| span.to_range().is_some_and(|range| self.user.contains(&range.start));
-        let in_user = labels.iter().find(|(span, _)| inside(span));
+        // A validator names the function first and then what is wrong inside.
+        let length = |span: &naga::Span| span.to_range().map_or(0, |range| range.len());
+        let in_user = labels.iter().filter(|(span, _)| inside(span)).min_by_key(|(span, _)| length(span));
         let place = in_user.map(|(span, _)| {
             let user = &self.text[self.user.clone()];
             let offset = span.to_range().map_or(0, |range| range.start - self.user.start);
@@ -157,8 +159,8 @@ pub(crate) struct Signature {
     pub(crate) theta_pair: bool,
     /// log L is the sum of two values.
     pub(crate) value_pair: bool,
-    /// Derived values are written.
-    pub(crate) derived: bool,
+    /// Derived values are written, to a variable of this type: to naga an alias is another type than what it stands for.
+    pub(crate) derived: Option<&'static str>,
 }
 
 /// What a user's module says about its likelihood; `n_params` is the length of theta.
@@ -212,11 +214,12 @@ pub(crate) fn reflect(module: &naga::Module, n_params: usize, n_derived: usize) 
         return wrong("after theta it takes the number of the term, i: u32".to_owned());
     }
     let derived = match arguments.next() {
-        None => false,
+        None => None,
         Some((_, TypeInner::Pointer { base, space: AddressSpace::Function }))
             if !term && floats(inner(*base)) == Some(n_derived) =>
         {
-            true
+            let is_alias = module.types[*base].name.as_deref() == Some("Derived");
+            Some(if is_alias { "Derived" } else { "array<f32, N_DERIVED>" })
         }
         Some((argument, _)) => {
             return wrong(format!(
@@ -229,8 +232,8 @@ pub(crate) fn reflect(module: &naga::Module, n_params: usize, n_derived: usize) 
     if arguments.next().is_some() {
         return wrong("it takes too many arguments".to_owned());
     }
-    if derived != (n_derived > 0) {
-        return wrong(if derived {
+    if derived.is_some() != (n_derived > 0) {
+        return wrong(if derived.is_some() {
             "it takes derived values, and none are named; name them with .derived([..])".to_owned()
         } else {
             format!("{n_derived} derived values are named; take them as derived: ptr<function, array<f32, N_DERIVED>>")
@@ -264,7 +267,7 @@ mod tests {
         for (text, place) in [
             ("fn log_likelihood(theta: array<f32, N_DIM>) -> f32 {\n    return theta[0] + ;\n}", (2, 23)),
             ("// ü\nfn log_likelihood(theta: Theta) -> f32 {\n  let ü = 1.0; return ü + nothing;\n}", (3, 27)),
-            ("fn log_likelihood(theta: Theta) -> f32 {\n    return 1u;\n}", (2, 5)),
+            ("fn log_likelihood(theta: Theta) -> f32 {\n    return 1u;\n}", (2, 12)),
         ] {
             let error = signature(text).unwrap_err();
             assert_eq!(error.line_column(), Some(place), "{error}");
@@ -274,7 +277,7 @@ mod tests {
 
     #[test]
     fn forms_are_told_apart() {
-        let plain = Signature { term: false, theta_pair: false, value_pair: false, derived: false };
+        let plain = Signature { term: false, theta_pair: false, value_pair: false, derived: None };
         for (text, expected) in [
             ("fn log_likelihood(theta: array<f32, N_DIM>) -> f32 { return theta[0]; }", plain),
             (
@@ -287,7 +290,7 @@ mod tests {
             ),
             (
                 "fn log_likelihood(theta: Theta, derived: ptr<function, array<f32, N_DERIVED>>) -> f32 { (*derived)[0] = 1.0; return theta[0]; }",
-                Signature { derived: true, ..plain },
+                Signature { derived: Some("array<f32, N_DERIVED>"), ..plain },
             ),
             (
                 "fn log_likelihood_term(theta: Theta, i: u32) -> f32 { return theta[0] * f32(i); }",

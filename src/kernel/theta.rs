@@ -26,7 +26,7 @@ impl ThetaKernel {
     /// A driver that refuses the kernel, no room for the points.
     pub(crate) fn new(gpu: Arc<Gpu>, plan: &TransformPlan, rows: usize) -> Result<Self, KernelError> {
         self_test(&gpu)?;
-        let pipeline = batch::pipeline(&gpu, "the prior transform", &compose(plan)?, 0)?;
+        let pipeline = batch::pipeline(&gpu, "the prior transform", &Self::compose(plan)?, 0)?;
         let widest = (8 * plan.n_travelling()).max(4 * plan.columns.len()).max(1);
         let storage = gpu.limits.max_buffer_size.min(gpu.limits.max_storage_buffer_binding_size) as usize;
         let groups = gpu.limits.max_compute_workgroups_per_dimension as usize;
@@ -36,6 +36,22 @@ impl ThetaKernel {
         let input = gpu.buffer("the points of a batch", bytes, usage)?;
         let batch = Batch::buffer(&gpu)?;
         Ok(Self { gpu, pipeline, batch, input, rows })
+    }
+
+    /// The whole text, checked.
+    ///
+    /// # Errors
+    /// A text that does not validate, which is our fault.
+    pub(crate) fn compose(plan: &TransformPlan) -> Result<Source, ShaderError> {
+        let source = Source::default()
+            .part(&library::text())
+            .part(&batch::header(plan.columns.len()))
+            .part(include_str!("../../shaders/prior.wgsl"))
+            .part(&plan.wgsl())
+            .part(include_str!("../../shaders/theta.wgsl"));
+        let (module, _) = source.check()?;
+        Batch::check(&module)?;
+        Ok(source)
     }
 
     /// The most rows of a launch.
@@ -76,19 +92,6 @@ impl ThetaKernel {
     }
 }
 
-/// The whole text, checked.
-fn compose(plan: &TransformPlan) -> Result<Source, ShaderError> {
-    let source = Source::default()
-        .part(&library::text())
-        .part(&batch::header(plan.columns.len()))
-        .part(include_str!("../../shaders/prior.wgsl"))
-        .part(&plan.wgsl())
-        .part(include_str!("../../shaders/theta.wgsl"));
-    let (module, _) = source.check()?;
-    Batch::check(&module)?;
-    Ok(source)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::transform::Column;
@@ -110,7 +113,7 @@ mod tests {
             Column::HalfCauchy { scale: 1.0 },
         ];
         for columns in [columns, vec![Column::Fixed(1.0)]] {
-            if let Err(error) = compose(&TransformPlan::new(columns, false)) {
+            if let Err(error) = ThetaKernel::compose(&TransformPlan::new(columns, false)) {
                 panic!("{error}");
             }
         }

@@ -15,6 +15,8 @@ use super::wgsl::WgslLikelihood;
 use super::{EvaluationError, Likelihood, Place};
 use crate::backend::{CpuPool, DeviceError, Gpu};
 use crate::batch::Evaluated;
+#[cfg(feature = "testing")]
+use crate::kernel::ThetaKernel;
 use crate::kernel::{Column, EvaluateKernel, Signature, TransformPlan, pair, steps_across, tail_pair};
 use crate::prior::Prior;
 
@@ -144,6 +146,25 @@ impl OnDevice {
         let n_non_finite = check_values(log_l.view_mut(), likelihood.non_finite, |row| place(prior, u, row..row + 1))?;
         Ok(Evaluated { log_l, derived, likelihood_cpu_s, n_non_finite })
     }
+}
+
+/// The whole WGSL text that a device would get, checked, without a device; none for likelihoods in another form.
+///
+/// # Errors
+/// As [`OnDevice::open`], as far as they need no device.
+#[cfg(feature = "testing")]
+pub(crate) fn composed(prior: &Prior, likelihood: &Likelihood) -> Result<Option<String>, EvaluationError> {
+    let text = match &likelihood.device {
+        None => return Ok(None),
+        Some(DeviceForm::Wgsl(form)) => {
+            let (options, signature) = form.prepare(prior.n_params())?;
+            options.compose(&TransformPlan::new(prior.columns(), signature.theta_pair))?.0.text().to_owned()
+        }
+        Some(DeviceForm::Tensor(_)) => {
+            ThetaKernel::compose(&TransformPlan::new(prior.columns(), false))?.text().to_owned()
+        }
+    };
+    Ok(Some(text))
 }
 
 /// Refuses ranges of the prior that f32 cannot walk, such as Julian dates.

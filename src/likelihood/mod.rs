@@ -20,6 +20,8 @@ use std::sync::Arc;
 use ndarray::{ArrayView2, ArrayViewMut1, ArrayViewMut2};
 
 pub use closure::{IntoLogL, IntoPointLogL};
+#[cfg(all(feature = "gpu", feature = "testing"))]
+pub(crate) use device::composed;
 pub use error::{EvaluationError, LikelihoodError, Place};
 pub(crate) use evaluator::{DevicePrecision, Evaluator};
 pub use wgsl::{WgslData, WgslLikelihood};

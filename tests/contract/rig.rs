@@ -1,7 +1,6 @@
-//! A device of its own for the tests of the library: runs one WGSL function over many inputs.
+//! The bare device for the checks of the library: runs one WGSL function over many inputs.
 
-use std::sync::OnceLock;
-
+use livepoint::GpuOptions;
 use wgpu::util::DeviceExt;
 
 /// An adapter with its device.
@@ -36,25 +35,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
 }
 
 impl Rig {
-    /// The one rig of the process; none without an adapter, which LIVEPOINT_REQUIRE_GPU=1 makes a failure.
-    pub fn shared() -> Option<&'static Self> {
-        static RIG: OnceLock<Option<Rig>> = OnceLock::new();
-        RIG.get_or_init(|| {
-            let rig = Self::new();
-            let required = std::env::var("LIVEPOINT_REQUIRE_GPU").is_ok_and(|value| value == "1");
-            assert!(rig.is_some() || !required, "no adapter, and LIVEPOINT_REQUIRE_GPU=1");
-            rig
-        })
-        .as_ref()
-    }
-
-    fn new() -> Option<Self> {
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
-        let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).ok()?;
-        println!("adapter: {}", adapter.get_info().name);
+    /// The device that the options mean.
+    pub fn new(options: &GpuOptions) -> Self {
         let (device, queue) =
-            pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default())).expect("a default device");
-        Some(Self { device, queue })
+            livepoint::testing::internals::raw_device(options).expect("a device that was there before");
+        Self { device, queue }
     }
 
     /// Applies the function `f` of `text` to each input.

@@ -1,0 +1,39 @@
+//! The contract of every backend: one list of checks, which the tests and the report on a user's own card run alike.
+
+pub mod faults;
+pub mod fixtures;
+pub mod forms;
+pub mod library;
+mod reference;
+pub mod rig;
+
+use livepoint::{Backend, GpuOptions};
+
+/// A check on one backend; it panics when it fails.
+pub struct Check {
+    pub name: String,
+    pub run: Box<dyn FnOnce() + Send>,
+}
+
+/// Every check of a device.
+pub fn on_device(options: &GpuOptions) -> Vec<Check> {
+    let mut checks = on_backend(&Backend::from(options.clone()));
+    for &(name, check) in library::CASES {
+        let options = options.clone();
+        checks.push(Check { name: format!("library::{name}"), run: Box::new(move || check(&rig::Rig::new(&options))) });
+    }
+    for &(name, check) in faults::CASES {
+        let options = options.clone();
+        checks.push(Check { name: format!("faults::{name}"), run: Box::new(move || check(&options)) });
+    }
+    checks
+}
+
+/// The checks that every backend passes, the CPU too.
+pub fn on_backend(backend: &Backend) -> Vec<Check> {
+    let check = |&(name, check): &(&str, fn(&Backend))| {
+        let backend = backend.clone();
+        Check { name: format!("forms::{name}"), run: Box::new(move || check(&backend)) as Box<dyn FnOnce() + Send> }
+    };
+    forms::CASES.iter().map(check).collect()
+}
