@@ -46,6 +46,10 @@ pub mod testing;
 /// Arrays of the interface: use this one to have the same version.
 pub use ndarray;
 
+/// Tensors of [`Likelihood::tensor`](crate::Likelihood::tensor): use this one to have the same version.
+#[cfg(feature = "tensor")]
+pub use burn;
+
 pub use backend::{
     Backend, BackendError, Backends, CpuPool, DeviceError, DeviceKind, GpuInfo, GpuOptions, GraphicsApi,
     PowerPreference, list_gpus,

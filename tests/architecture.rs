@@ -16,8 +16,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("evidence", &["math", "rng", "samples"]),
     ("posterior", &["math", "rng", "samples"]),
     ("diagnostics", &["math", "rng", "samples"]),
-    ("prior", &["math", "rng", "backend", "batch"]),
-    ("likelihood", &["math", "rng", "backend", "batch", "prior"]),
+    ("kernel", &["math", "rng", "backend", "batch"]),
+    ("prior", &["math", "rng", "backend", "batch", "kernel"]),
+    ("likelihood", &["math", "rng", "backend", "batch", "kernel", "prior"]),
     ("bound", &["math", "rng", "backend", "batch", "nn", "evidence", "samples"]),
     ("sampler", &["math", "rng", "backend", "batch", "nn", "live_points", "evidence", "samples", "bound"]),
     (
@@ -43,9 +44,12 @@ const CRATES: &[(&str, &[&str])] = &[
     ("indicatif", &["run"]),
     ("rayon", &["backend", "likelihood"]),
     ("csv", &["run"]),
-    ("nalgebra", &["bound"]),
-    ("wgpu", &[]),
-    ("burn", &[]),
+    ("nalgebra", &["bound", "likelihood"]),
+    ("wgpu", &["backend", "kernel"]),
+    ("naga", &["kernel"]),
+    ("bytemuck", &["kernel"]),
+    ("pollster", &["backend"]),
+    ("burn", &["backend", "likelihood"]),
 ];
 
 fn files(folder: &Path, out: &mut Vec<PathBuf>) {

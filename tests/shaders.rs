@@ -50,6 +50,14 @@ fn every_problem_is_translated() {
 }
 
 #[test]
+fn the_prior_transform_of_tensor_likelihoods_is_translated() {
+    let sum = Likelihood::tensor(|theta: livepoint::burn::tensor::Tensor<2>| theta.sum_dim(1).squeeze_dim::<1>(1));
+    for (prior, _) in [fixtures::every_prior(), fixtures::open_ends()] {
+        translate_likelihood("tensor", &prior, &sum);
+    }
+}
+
+#[test]
 fn the_self_test_is_translated() {
     translate("self-test", &self_test_wgsl());
 }

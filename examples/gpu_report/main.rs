@@ -94,7 +94,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn contract_part(options: &GpuOptions) -> (&'static str, String, bool) {
     let mut text = "# Contract suite\n\n| backend | check | outcome |\n|---|---|---|\n".to_owned();
     let (start, mut passed, mut failed) = (Instant::now(), 0, 0);
-    for (backend, options) in [("gpu", options.clone()), ("gpu, WebGPU's default limits", options.clone().webgpu_limits(true))] {
+    for (backend, options) in
+        [("gpu", options.clone()), ("gpu, WebGPU's default limits", options.clone().webgpu_limits(true))]
+    {
         for check in contract::on_device(&options) {
             let outcome = catch_unwind(AssertUnwindSafe(check.run));
             let said = match &outcome {
@@ -105,7 +107,11 @@ fn contract_part(options: &GpuOptions) -> (&'static str, String, bool) {
                     format!("**failed**: {}", text.replace('\n', " ").replace('|', "\\|"))
                 }
             };
-            if outcome.is_ok() { passed += 1 } else { failed += 1 }
+            if outcome.is_ok() {
+                passed += 1
+            } else {
+                failed += 1
+            }
             // Writing to a String cannot fail.
             let _ = writeln!(text, "| {backend} | {} | {said} |", check.name);
         }

@@ -61,7 +61,12 @@ struct Found {
 /// One result on the CPU and one on the device, or the reason why the device refused.
 type Pair = Result<(f64, f64, f64, bool), String>;
 
-fn difference(row: &Row, device: &Backends, n_seeds: u64, jobs: usize) -> Result<Result<Found, String>, Box<dyn Error>> {
+fn difference(
+    row: &Row,
+    device: &Backends,
+    n_seeds: u64,
+    jobs: usize,
+) -> Result<Result<Found, String>, Box<dyn Error>> {
     let one = |seed: u64| -> Result<Pair, String> {
         let run = |backends: Backends| {
             Run::new(&row.prior, &row.likelihood).backends(backends).sample(NeuralBoundSampler::default().seed(seed))
@@ -142,11 +147,11 @@ fn million() -> Row {
         let residual = (points[i].y - theta[0] - theta[1] * points[i].x) * 100.0;
         return -0.5 * residual * residual;
     }";
-    let likelihood = Likelihood::wgsl(text).sum_over(N).table("points", [("x", &x), ("y", &y)]).twin(Likelihood::point(
-        move |theta: &[f64]| {
+    let likelihood = Likelihood::wgsl(text).sum_over(N).table("points", [("x", &x), ("y", &y)]).twin(
+        Likelihood::point(move |theta: &[f64]| {
             x.iter().zip(&y).map(|(x, y)| -0.5 * ((y - theta[0] - theta[1] * x) * 100.0).powi(2)).sum::<f64>()
-        },
-    ));
+        }),
+    );
     Row {
         name: "million",
         why: "log L near -1e6, as a sum of 2000 terms",

@@ -77,11 +77,21 @@ fn rate(session: &Session, u: &Array2<f64>, n: usize) -> Result<f64, Box<dyn Err
     Ok(n as f64 / times[times.len() / 2])
 }
 
-fn check(name: &str, prior: &Prior, likelihood: &Likelihood, device: &Backend, u: &Array2<f64>) -> Result<(), Box<dyn Error>> {
+fn check(
+    name: &str,
+    prior: &Prior,
+    likelihood: &Likelihood,
+    device: &Backend,
+    u: &Array2<f64>,
+) -> Result<(), Box<dyn Error>> {
     let few = u.slice(s![..100, ..]);
     let (found, _) = livepoint::testing::log_likelihood_on(prior, likelihood, device, few)?;
     let (expected, _) = livepoint::testing::log_likelihood_on(prior, likelihood, &Backend::cpu(1), few)?;
-    match found.iter().zip(&expected).find(|(found, expected)| (*found - *expected).abs() > 1e-3 + 1e-4 * expected.abs()) {
+    match found
+        .iter()
+        .zip(&expected)
+        .find(|(found, expected)| (*found - *expected).abs() > 1e-3 + 1e-4 * expected.abs())
+    {
         Some((found, expected)) => Err(format!("{name}: {found} on the device, {expected} on the CPU").into()),
         None => Ok(()),
     }
@@ -154,7 +164,8 @@ fn covariance() -> Row {
         }
         return -0.5 * (noise_chi2(r) + NOISE_LOG_DET);
     }";
-    let factor = nalgebra::DMatrix::from_row_iterator(N, N, matrix.iter().copied()).cholesky().expect("positive definite");
+    let factor =
+        nalgebra::DMatrix::from_row_iterator(N, N, matrix.iter().copied()).cholesky().expect("positive definite");
     let values = data.clone();
     let twin = Likelihood::point(move |theta: &[f64]| {
         let r = nalgebra::DVector::from_fn(N, |i, _| {

@@ -10,6 +10,7 @@ pub use gpu::{DeviceError, DeviceKind, GpuInfo, GpuOptions, GraphicsApi, PowerPr
 pub(crate) use gpu::{DeviceTraits, Gpu};
 pub(crate) use machine::Machine;
 
+use std::any::Any;
 use std::fmt;
 
 /// A machine that can evaluate likelihoods or run a sampler.
@@ -110,4 +111,13 @@ pub enum BackendError {
     /// A device could not be opened.
     #[error("{0}")]
     Device(#[from] DeviceError),
+}
+
+/// What a panic said, if it said it in words.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "(the panic carried no text)".to_owned())
 }

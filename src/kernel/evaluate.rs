@@ -1,21 +1,14 @@
 //! The fused kernel of a WGSL likelihood: prior transform and log L of a batch in one dispatch.
 
-use std::mem::offset_of;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::layout;
+use super::batch::{self, Batch, OWN_BINDINGS, WORKGROUP};
 use super::library;
 use super::self_test::self_test;
 use super::source::{ShaderError, Signature, Source, reflect};
 use super::transform::TransformPlan;
 use crate::backend::{DeviceError, Gpu};
-
-/// Invocations of a workgroup in `shaders/evaluate.wgsl`.
-const WORKGROUP: usize = 64;
-
-/// Bindings of our own: batch, input, output.
-const OWN_BINDINGS: usize = 3;
 
 /// A chunk grows while it takes less than this, so that no watchdog of a desktop bites and progress is heard.
 const CHUNK_S: f64 = 0.1;
@@ -25,16 +18,6 @@ const FIRST_ROWS: usize = 1024;
 
 /// A NaN that no computation makes: the mark of a row that was not written.
 const BLANK: u32 = 0x7fab_cdef;
-
-/// What the kernel is told of a chunk; the twin of `LpBatch` in the shader.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-pub(crate) struct Batch {
-    n_points: u32,
-    /// Always 0, which the compiler cannot know.
-    zero: u32,
-    padding: [u32; 2],
-}
 
 /// A named read-only buffer of the user's.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,14 +44,7 @@ pub(crate) struct EvaluateOptions {
 impl EvaluateOptions {
     /// Everything before the entry point, checked, and the form of the likelihood.
     fn base(&self, n_params: usize) -> Result<(Source, Signature), ShaderError> {
-        let mut head = format!(
-            "struct LpBatch {{ n_points: u32, zero: u32, padding_0: u32, padding_1: u32 }}\n\
-             @group(0) @binding(0) var<uniform> lp_batch: LpBatch;\n\
-             @group(0) @binding(1) var<storage, read> lp_in: array<vec2<f32>>;\n\
-             @group(0) @binding(2) var<storage, read_write> lp_out: array<f32>;\n\
-             const N_DIM: u32 = {n_params}u;\nalias Theta = array<f32, N_DIM>;\nconst N_DERIVED: u32 = {}u;\n",
-            self.n_derived
-        );
+        let mut head = batch::header(n_params) + &format!("const N_DERIVED: u32 = {}u;\n", self.n_derived);
         if self.n_derived > 0 {
             head += "alias Derived = array<f32, N_DERIVED>;\n";
         }
@@ -139,13 +115,7 @@ impl EvaluateOptions {
         };
         let source = source.part(include_str!("../../shaders/prior.wgsl")).part(&plan.wgsl()).part(&glue).part(entry);
         let (module, _) = source.check()?;
-        let fields = [
-            ("n_points", offset_of!(Batch, n_points), 4),
-            ("zero", offset_of!(Batch, zero), 4),
-            ("padding_0", offset_of!(Batch, padding), 4),
-            ("padding_1", offset_of!(Batch, padding) + 4, 4),
-        ];
-        layout::check(&module, "LpBatch", size_of::<Batch>(), &fields).map_err(ShaderError::new)?;
+        Batch::check(&module)?;
         Ok((source, signature))
     }
 }
@@ -223,20 +193,7 @@ impl EvaluateKernel {
                 advice: "put columns of one length into one .table",
             }));
         }
-        let pipeline = gpu.scoped("the WGSL likelihood", 0, |device| {
-            let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                label: Some("livepoint likelihood"),
-                source: wgpu::ShaderSource::Wgsl(source.text().into()),
-            });
-            device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some("livepoint likelihood"),
-                layout: Some(&layout_of(device, options.buffers.len())),
-                module: &module,
-                entry_point: Some("lp_main"),
-                compilation_options: wgpu::PipelineCompilationOptions::default(),
-                cache: None,
-            })
-        })?;
+        let pipeline = batch::pipeline(&gpu, "the WGSL likelihood", &source, options.buffers.len())?;
         let mut data = Vec::new();
         for BufferData { name, values, .. } in &options.buffers {
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
@@ -244,8 +201,7 @@ impl EvaluateKernel {
             gpu.scoped(name, 0, |_| gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(values)))?;
             data.push(buffer);
         }
-        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let batch = gpu.buffer("the batch", size_of::<Batch>() as u64, usage)?;
+        let batch = Batch::buffer(&gpu)?;
 
         let n_in = plan.n_travelling();
         let n_out = n_values(signature) + options.n_derived;
@@ -358,7 +314,7 @@ impl EvaluateKernel {
     /// Uploads `n` points and records what takes them to results on the host's side.
     fn commands(&self, buffers: &Buffers, n: usize, input: &[[f32; 2]]) -> Result<wgpu::CommandEncoder, DeviceError> {
         let bytes = (4 * n * self.n_out) as u64;
-        let batch = Batch { n_points: n as u32, zero: 0, padding: [0; 2] };
+        let batch = Batch::new(n);
         self.gpu.scoped("a batch", bytes, |device| {
             self.gpu.queue.write_buffer(&self.batch, 0, bytemuck::bytes_of(&batch));
             self.gpu.queue.write_buffer(&buffers.input, 0, bytemuck::cast_slice(input));
@@ -399,24 +355,4 @@ impl EvaluateKernel {
         })?;
         Ok(Buffers { rows, input, output, blank, staging, group })
     }
-}
-
-/// Every binding is there whether the user's text names it or not.
-fn layout_of(device: &wgpu::Device, n_data: usize) -> wgpu::PipelineLayout {
-    let entry = |binding: usize, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
-        binding: binding as u32,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-        count: None,
-    };
-    let read = wgpu::BufferBindingType::Storage { read_only: true };
-    let write = wgpu::BufferBindingType::Storage { read_only: false };
-    let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform), entry(1, read), entry(2, write)];
-    entries.extend((0..n_data).map(|k| entry(OWN_BINDINGS + k, read)));
-    let group = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
-    device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-        label: None,
-        bind_group_layouts: &[Some(&group)],
-        immediate_size: 0,
-    })
 }

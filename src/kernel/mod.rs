@@ -1,15 +1,18 @@
 //! Device kernels: WGSL composed and checked without a device, then pipelines, launches and reading back.
 
+mod batch;
 mod evaluate;
 pub mod generated;
 mod layout;
 pub mod library;
 mod self_test;
 mod source;
+mod theta;
 mod transform;
 
 pub(crate) use evaluate::{BufferData, EvaluateKernel, EvaluateOptions, KernelError};
 #[cfg(feature = "testing")]
-pub(crate) use self_test::self_test_wgsl;
+pub(crate) use self_test::{self_test, self_test_wgsl};
 pub(crate) use source::{ShaderError, Signature, is_name};
+pub(crate) use theta::ThetaKernel;
 pub(crate) use transform::{Column, TransformPlan, literal, pair, steps_across, tail_pair};

@@ -9,10 +9,14 @@ use rayon::prelude::*;
 
 use super::evaluate::check_values;
 use super::evaluator::DevicePrecision;
+use super::tensor::TensorLikelihood;
+use super::tensor::device::{Failure, TensorProgram};
 use super::wgsl::WgslLikelihood;
 use super::{EvaluationError, Likelihood, Place};
-use crate::backend::{CpuPool, Gpu};
+use crate::backend::{CpuPool, DeviceError, Gpu};
 use crate::batch::Evaluated;
+#[cfg(feature = "testing")]
+use crate::kernel::ThetaKernel;
 use crate::kernel::{Column, EvaluateKernel, Signature, TransformPlan, pair, steps_across, tail_pair};
 use crate::prior::Prior;
 
@@ -24,6 +28,8 @@ const LEAST_STEPS: f64 = 1e4;
 pub(super) enum DeviceForm {
     /// WGSL.
     Wgsl(Arc<WgslLikelihood>),
+    /// burn's tensors.
+    Tensor(Arc<TensorLikelihood>),
 }
 
 /// A likelihood that is ready on a device.
@@ -34,6 +40,7 @@ pub(super) struct OnDevice {
 
 enum Program {
     Wgsl(EvaluateKernel),
+    Tensor(TensorProgram),
 }
 
 impl OnDevice {
@@ -52,6 +59,12 @@ impl OnDevice {
                 let kernel = EvaluateKernel::new(gpu.clone(), &options, &plan)?;
                 Ok(Self { plan, program: Program::Wgsl(kernel) })
             }
+            DeviceForm::Tensor(form) => {
+                let plan = TransformPlan::new(prior.columns(), false);
+                check_ranges(prior, &plan)?;
+                let program = TensorProgram::open(gpu, form, &plan)?;
+                Ok(Self { plan, program: Program::Tensor(program) })
+            }
         }
     }
 
@@ -62,6 +75,7 @@ impl OnDevice {
                 let Signature { theta_pair, value_pair, .. } = kernel.signature();
                 DevicePrecision { theta_pair, value_pair }
             }
+            Program::Tensor(_) => DevicePrecision { theta_pair: false, value_pair: false },
         }
     }
 
@@ -103,12 +117,33 @@ impl OnDevice {
                 };
                 kernel.run(u.nrows(), fill, take)?;
             }
+            Program::Tensor(program) => {
+                let mut input = Vec::new();
+                let mut start = 0;
+                while start < u.nrows() {
+                    let rows = start..(start + program.rows()).min(u.nrows());
+                    input.clear();
+                    input.resize(rows.len() * self.plan.n_travelling(), [0.0; 2]);
+                    pack(prior, &self.plan, u.slice(s![rows.clone(), ..]), pool, &mut input)
+                        .map_err(|error| EvaluationError::Transform { rows: rows.clone(), source: error.into() })?;
+                    let (log_l, derived) = (log_l.slice_mut(s![rows.clone()]), derived.slice_mut(s![rows.clone(), ..]));
+                    match program.evaluate(&input, log_l, derived) {
+                        Ok(()) => start = rows.end,
+                        // A table of points and data may be too wide for all rows at once.
+                        Err(Failure::Device(DeviceError::OutOfMemory { .. })) if program.halve(rows.len()) => {}
+                        Err(Failure::Device(error)) => return Err(error.into()),
+                        Err(Failure::Likelihood(source)) => {
+                            return Err(EvaluationError::Likelihood { place: place(prior, u, rows), source });
+                        }
+                    }
+                }
+            }
         }
         if let Some((rows, error)) = failed {
             return Err(EvaluationError::Transform { rows, source: error.into() });
         }
         let likelihood_cpu_s = start.elapsed().as_secs_f64();
-        let n_non_finite = check_values(log_l.view_mut(), likelihood.non_finite, |row| place(prior, u, row))?;
+        let n_non_finite = check_values(log_l.view_mut(), likelihood.non_finite, |row| place(prior, u, row..row + 1))?;
         Ok(Evaluated { log_l, derived, likelihood_cpu_s, n_non_finite })
     }
 }
@@ -119,10 +154,17 @@ impl OnDevice {
 /// As [`OnDevice::open`], as far as they need no device.
 #[cfg(feature = "testing")]
 pub(crate) fn composed(prior: &Prior, likelihood: &Likelihood) -> Result<Option<String>, EvaluationError> {
-    let Some(DeviceForm::Wgsl(form)) = &likelihood.device else { return Ok(None) };
-    let (options, signature) = form.prepare(prior.n_params())?;
-    let plan = TransformPlan::new(prior.columns(), signature.theta_pair);
-    Ok(Some(options.compose(&plan)?.0.text().to_owned()))
+    let text = match &likelihood.device {
+        None => return Ok(None),
+        Some(DeviceForm::Wgsl(form)) => {
+            let (options, signature) = form.prepare(prior.n_params())?;
+            options.compose(&TransformPlan::new(prior.columns(), signature.theta_pair))?.0.text().to_owned()
+        }
+        Some(DeviceForm::Tensor(_)) => {
+            ThetaKernel::compose(&TransformPlan::new(prior.columns(), false))?.text().to_owned()
+        }
+    };
+    Ok(Some(text))
 }
 
 /// Evaluations a second of a WGSL likelihood over about `n` points that stay on the device, prior transform included; the points of a batch too.
@@ -139,10 +181,8 @@ pub(crate) fn resident_rate(
 ) -> Result<f64, EvaluationError> {
     let device = OnDevice::open(gpu, prior, likelihood)?;
     let Program::Wgsl(kernel) = &device.program else { return Err(EvaluationError::HostOnly) };
-    let pool = CpuPool::new(0, "benchmark").map_err(|error| EvaluationError::Data {
-        what: "the benchmark".to_owned(),
-        problem: error.to_string(),
-    })?;
+    let pool = CpuPool::new(0, "benchmark")
+        .map_err(|error| EvaluationError::Data { what: "the benchmark".to_owned(), problem: error.to_string() })?;
     let mut input = vec![[0.0; 2]; u.nrows() * device.plan.n_travelling()];
     let rows = 0..u.nrows();
     pack(prior, &device.plan, u, &pool, &mut input)
@@ -170,11 +210,11 @@ fn check_ranges(prior: &Prior, plan: &TransformPlan) -> Result<(), EvaluationErr
     Ok(())
 }
 
-/// Where a row lies, with its parameters as the host has them.
-fn place(prior: &Prior, u: ArrayView2<f64>, row: usize) -> Place {
-    let theta = prior.unit_to_theta(u.slice(s![row..row + 1, ..]));
+/// Where rows lie, with the parameters of the first as the host has them.
+fn place(prior: &Prior, u: ArrayView2<f64>, rows: Range<usize>) -> Place {
+    let theta = prior.unit_to_theta(u.slice(s![rows.start..rows.start + 1, ..]));
     let values = theta.map(|theta| theta.row(0).to_vec()).unwrap_or_default();
-    Place { rows: row..row + 1, parameters: prior.names().iter().cloned().zip(values).collect() }
+    Place { rows, parameters: prior.names().iter().cloned().zip(values).collect() }
 }
 
 /// Writes what travels of the rows of `u`, column after column.

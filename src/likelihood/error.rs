@@ -6,6 +6,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::backend::DeviceError;
+pub(super) use crate::backend::panic_message;
 
 type BoxedError = Box<dyn Error + Send + Sync>;
 
@@ -82,15 +83,6 @@ impl From<&str> for LikelihoodError {
     }
 }
 
-/// What a panic said, if it said it in words.
-pub(super) fn panic_message(payload: &(dyn Any + Send)) -> String {
-    payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "(the panic carried no text)".to_owned())
-}
-
 /// Why a batch could not be evaluated. The points of earlier batches are not touched by it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -134,7 +126,7 @@ pub enum EvaluationError {
         /// Line and column of the user's text, both from 1, where they are known.
         place: Option<(usize, usize)>,
     },
-    /// Data, constants or twin of a WGSL likelihood that cannot be used.
+    /// Data, constants or twin of a WGSL likelihood, or the maker of a tensor likelihood, that cannot be used.
     #[error("{what}: {problem}")]
     Data {
         /// Which data.

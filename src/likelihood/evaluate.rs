@@ -45,6 +45,8 @@ pub fn evaluate<E: Into<Box<dyn Error + Send + Sync>>>(
         _ if n_points == 0 => Vec::new(),
         Split::PerThread => pool.map_chunks(n_points, per_thread, |rows| job.piece(rows)),
         Split::Fine => pool.map_chunks(n_points, per_thread.div_ceil(PIECES_PER_THREAD), |rows| job.piece(rows)),
+        #[cfg(feature = "tensor")]
+        Split::Rows(rows) => pool.map_chunks(n_points, rows, |rows| job.piece(rows)),
         Split::Whole => vec![pool.install(|| job.whole(per_thread))],
     };
 

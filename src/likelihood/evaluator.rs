@@ -18,35 +18,31 @@ pub(crate) struct DevicePrecision {
 }
 
 /// The likelihood half of a run.
-pub(crate) struct Evaluator<'a> {
-    prior: &'a Prior,
-    likelihood: &'a Likelihood,
-    machine: &'a Machine,
+pub(crate) struct Evaluator {
+    prior: Prior,
+    likelihood: Likelihood,
+    machine: Machine,
     #[cfg(feature = "gpu")]
     device: Option<OnDevice>,
 }
 
-impl<'a> Evaluator<'a> {
+impl Evaluator {
     /// Makes the likelihood ready to run on `machine`: compiles shaders, uploads data.
     ///
     /// # Errors
     /// A likelihood that cannot run there, WGSL that does not validate, data that f32 cannot hold, a device that refuses.
-    pub(crate) fn open(
-        prior: &'a Prior,
-        likelihood: &'a Likelihood,
-        machine: &'a Machine,
-    ) -> Result<Self, EvaluationError> {
+    pub(crate) fn open(prior: &Prior, likelihood: &Likelihood, machine: Machine) -> Result<Self, EvaluationError> {
         #[cfg(feature = "gpu")]
-        let device = match machine {
+        let device = match &machine {
             Machine::Gpu { gpu, .. } => Some(OnDevice::open(gpu, prior, likelihood)?),
             Machine::Cpu(_) => None,
         };
-        if likelihood.host.is_none() && matches!(machine, Machine::Cpu(_)) {
-            return Err(EvaluationError::NoTwin);
+        if matches!(machine, Machine::Cpu(_)) {
+            likelihood.open_host()?;
         }
         Ok(Self {
-            prior,
-            likelihood,
+            prior: prior.clone(),
+            likelihood: likelihood.clone(),
             machine,
             #[cfg(feature = "gpu")]
             device,
@@ -60,7 +56,7 @@ impl<'a> Evaluator<'a> {
     pub(crate) fn evaluate(&self, u: ArrayView2<f64>) -> Result<Evaluated, EvaluationError> {
         #[cfg(feature = "gpu")]
         if let Some(device) = &self.device {
-            return device.evaluate(self.prior, self.likelihood, u, self.machine.pool());
+            return device.evaluate(&self.prior, &self.likelihood, u, self.machine.pool());
         }
         self.reference(u)
     }
@@ -79,6 +75,11 @@ impl<'a> Evaluator<'a> {
         self.likelihood.host.is_some()
     }
 
+    /// Threads that feed it.
+    pub(crate) fn threads(&self) -> usize {
+        self.machine.pool().threads()
+    }
+
     /// Derived values of each point.
     pub(crate) fn n_derived(&self) -> usize {
         self.likelihood.derived_names.len()
@@ -86,13 +87,13 @@ impl<'a> Evaluator<'a> {
 
     /// The prior of the run.
     pub(crate) fn prior(&self) -> &Prior {
-        self.prior
+        &self.prior
     }
 
     /// What the user should know about the device.
     pub(crate) fn notes(&self) -> Vec<String> {
         #[cfg(feature = "gpu")]
-        if let Machine::Gpu { gpu, .. } = self.machine
+        if let Machine::Gpu { gpu, .. } = &self.machine
             && let Some(traits) = gpu.traits.get()
         {
             let mut notes = Vec::new();
@@ -116,12 +117,22 @@ impl<'a> Evaluator<'a> {
     /// # Errors
     /// [`EvaluationError`]; [`EvaluationError::NoTwin`] when there is no such form.
     pub(crate) fn reference(&self, u: ArrayView2<f64>) -> Result<Evaluated, EvaluationError> {
+        self.likelihood.open_host()?;
         let transform = |u: ArrayView2<f64>, theta: ArrayViewMut2<f64>| self.prior.transform_batch(u, theta);
-        evaluate(transform, self.likelihood, u, self.prior.names(), self.machine.pool())
+        evaluate(transform, &self.likelihood, u, self.prior.names(), self.machine.pool())
     }
 }
 
 impl Likelihood {
+    /// Makes the form that runs on the CPU ready; cheap after the first time.
+    fn open_host(&self) -> Result<(), EvaluationError> {
+        #[cfg(feature = "tensor")]
+        if let Some(tensor) = &self.tensor {
+            return tensor.open_host();
+        }
+        self.host.as_ref().map_or(Err(EvaluationError::NoTwin), |_| Ok(()))
+    }
+
     /// Whether a device could run it, or why not in words.
     pub(crate) fn device_can(&self) -> Result<(), &'static str> {
         #[cfg(feature = "gpu")]

@@ -8,6 +8,8 @@ mod evaluate;
 mod evaluator;
 #[cfg(feature = "gpu")]
 mod shader;
+#[cfg(feature = "tensor")]
+mod tensor;
 #[cfg(test)]
 mod tests;
 mod wgsl;
@@ -87,6 +89,9 @@ enum Split {
     PerThread,
     /// Several pieces per thread, so that points of unequal cost even out.
     Fine,
+    /// Pieces of this many rows for any number of threads, for code whose values may depend on how many rows it gets.
+    #[cfg(feature = "tensor")]
+    Rows(usize),
     /// The whole batch in one call.
     Whole,
 }
@@ -115,6 +120,9 @@ pub struct Likelihood {
     /// What runs on a device; none for closures.
     #[cfg(feature = "gpu")]
     device: Option<device::DeviceForm>,
+    /// What must be made ready before `host` is called on a pool; none but for tensors.
+    #[cfg(feature = "tensor")]
+    tensor: Option<Arc<tensor::TensorLikelihood>>,
     derived_names: Arc<[String]>,
     split: Split,
     non_finite: NonFinite,
@@ -129,6 +137,8 @@ impl Likelihood {
             host: Some(Arc::new(likelihood)),
             #[cfg(feature = "gpu")]
             device: None,
+            #[cfg(feature = "tensor")]
+            tensor: None,
             non_finite: NonFinite::default(),
         }
     }

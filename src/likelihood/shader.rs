@@ -36,6 +36,23 @@ impl WgslLikelihood {
         Ok((options, signature))
     }
 
+    /// Holds the twin to the names of the text.
+    ///
+    /// # Errors
+    /// A twin with other derived values than the text.
+    fn check_twin(&self) -> Result<(), EvaluationError> {
+        match &self.twin {
+            Some(twin) if *twin.derived_names != *self.derived => Err(EvaluationError::Data {
+                what: "the twin of the WGSL likelihood".to_owned(),
+                problem: format!(
+                    "it has the derived values {:?} and the text {:?}; give both the same names in the same order",
+                    twin.derived_names, self.derived
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn add(&self, Item { name, kind }: &Item, options: &mut EvaluateOptions) -> Result<(), EvaluationError> {
         if !is_name(name) {
             return Err(data(

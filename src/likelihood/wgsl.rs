@@ -1,10 +1,11 @@
 //! The builder of likelihoods in WGSL: text, data, constants, derived values and the CPU twin.
 
+#[cfg(feature = "gpu")]
 use std::sync::Arc;
 
 use ndarray::{Array1, Array2, ArrayView2};
 
-use super::{EvaluationError, Likelihood, NonFinite, Split};
+use super::{Likelihood, NonFinite, Split};
 
 /// A likelihood in WGSL, made by [`Likelihood::wgsl`].
 ///
@@ -225,6 +226,8 @@ impl From<WgslLikelihood> for Likelihood {
             derived_names: wgsl.derived.as_slice().into(),
             split: wgsl.twin.as_ref().map_or(Split::PerThread, |twin| twin.split),
             non_finite: wgsl.non_finite,
+            #[cfg(feature = "tensor")]
+            tensor: wgsl.twin.as_ref().and_then(|twin| twin.tensor.clone()),
             #[cfg(feature = "gpu")]
             device: Some(super::device::DeviceForm::Wgsl(Arc::new(wgsl))),
         }
@@ -234,24 +237,5 @@ impl From<WgslLikelihood> for Likelihood {
 impl From<&WgslLikelihood> for Likelihood {
     fn from(wgsl: &WgslLikelihood) -> Self {
         wgsl.clone().into()
-    }
-}
-
-impl WgslLikelihood {
-    /// Reports what is wrong on any machine.
-    ///
-    /// # Errors
-    /// A twin with other derived values than the text.
-    pub(super) fn check_twin(&self) -> Result<(), EvaluationError> {
-        match &self.twin {
-            Some(twin) if *twin.derived_names != *self.derived => Err(EvaluationError::Data {
-                what: "the twin of the WGSL likelihood".to_owned(),
-                problem: format!(
-                    "it has the derived values {:?} and the text {:?}; give both the same names in the same order",
-                    twin.derived_names, self.derived
-                ),
-            }),
-            _ => Ok(()),
-        }
     }
 }

@@ -136,10 +136,10 @@ impl<'a> Run<'a> {
         sampler.start(&space)?;
         let likelihood_machine = tally.machines.open(Half::Likelihood, &self.backends, likelihood.device_can())?;
         let sampler_machine = tally.machines.open(Half::Sampler, &self.backends, Err("the sampler runs on threads"))?;
-        let evaluator = Evaluator::open(self.prior, &likelihood, &likelihood_machine)?;
+        let evaluator = Evaluator::open(self.prior, &likelihood, likelihood_machine)?;
         tally.machines.notes.extend(evaluator.notes());
         precision::before_run(&evaluator)?;
-        let ended = self.sample_on(sampler, &evaluator, &likelihood_machine, &sampler_machine, start, tally);
+        let ended = self.sample_on(sampler, &evaluator, &sampler_machine, start, tally);
         if evaluator.precision().is_some() {
             tally.warnings = precision_of(sampler, &evaluator);
         }
@@ -151,7 +151,6 @@ impl<'a> Run<'a> {
         &mut self,
         sampler: &mut S,
         evaluator: &Evaluator,
-        likelihood_machine: &Machine,
         sampler_machine: &Machine,
         start: Instant,
         tally: &mut Tally,
@@ -184,7 +183,7 @@ impl<'a> Run<'a> {
 
             let n = proposal.u.nrows();
             let piece = if seconds_per_row > 0.0 { (PIECE_S / seconds_per_row) as usize } else { n };
-            let piece = piece.max(likelihood_machine.pool().threads()).max(1);
+            let piece = piece.max(evaluator.threads()).max(1);
             let mut evaluated = Evaluated::empty(n_derived);
             let mut stop = None;
             while evaluated.len() < n && stop.is_none() {

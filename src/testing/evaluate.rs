@@ -21,12 +21,7 @@ pub fn log_likelihood_on(
 }
 
 /// A likelihood that stays open for many batches, as it does for the length of a run.
-pub struct Session {
-    prior: Prior,
-    likelihood: Likelihood,
-    machine: Machine,
-    opened: Opened,
-}
+pub struct Session(Evaluator);
 
 impl Session {
     /// Opens the likelihood on the machine.
@@ -37,8 +32,7 @@ impl Session {
         prior.validate()?;
         let likelihood = likelihood.into();
         let (machine, _) = Machine::open(backend, "likelihood", likelihood.device_can())?;
-        let opened = Opened::new(prior, &likelihood, &machine)?;
-        Ok(Self { prior: prior.clone(), likelihood, machine, opened })
+        Ok(Self(Evaluator::open(prior, &likelihood, machine)?))
     }
 
     /// log L `[n_points]` and derived values `[n_points, n_derived]` at `u [n_points, n_dim]`.
@@ -46,8 +40,7 @@ impl Session {
     /// # Errors
     /// As [`log_likelihood_on`].
     pub fn evaluate(&self, u: ArrayView2<f64>) -> Result<(Array1<f64>, Array2<f64>), RunErrorKind> {
-        let evaluator = self.opened.on(&self.prior, &self.likelihood, &self.machine);
-        let evaluated = evaluator.evaluate(u)?;
+        let evaluated = self.0.evaluate(u)?;
         Ok((evaluated.log_l, evaluated.derived))
     }
 }

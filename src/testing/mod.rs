@@ -8,7 +8,7 @@ mod problems;
 mod quadrature;
 mod rv7;
 
-pub use evaluate::log_likelihood_on;
+pub use evaluate::{Session, log_likelihood_on};
 pub use problems::{Problem, all, problem};
 pub use rv7::{RV7_HELP, Rv7Error, rv7};
 
@@ -23,7 +23,7 @@ pub mod internals {
     pub use crate::nn::Ensemble;
     pub use crate::rng::Stream;
 
-    /// The WGSL text that a device would get of a likelihood, checked; none for likelihoods in another form.
+    /// The WGSL text that a device would get of us for a likelihood, checked: for tensors the prior transform, for closures none.
     #[cfg(feature = "gpu")]
     pub fn composed_wgsl(
         prior: &crate::Prior,
@@ -50,6 +50,22 @@ pub mod internals {
     #[cfg(feature = "gpu")]
     pub fn self_test_wgsl() -> String {
         crate::kernel::self_test_wgsl()
+    }
+
+    /// Name, driver and self-test of the device that the options mean, each in words.
+    #[cfg(feature = "gpu")]
+    pub fn device_traits(options: &crate::GpuOptions) -> Result<(String, String, String), crate::DeviceError> {
+        let gpu = crate::backend::Gpu::open(options)?;
+        let traits = crate::kernel::self_test(&gpu)?;
+        let yes = |holds: bool| if holds { "yes" } else { "NO" };
+        let loops =
+            traits.loop_limit.map_or("run to their end".to_owned(), |n| format!("are cut after {n} iterations"));
+        let text = format!(
+            "exact sums and products of two f32: {}; NaN and infinities told by bits: {}; loops {loops}",
+            yes(traits.exact_sums),
+            yes(traits.nan_by_bits)
+        );
+        Ok((gpu.name(), gpu.info.driver.clone(), text))
     }
 
     /// The device that the options mean, which runs share.

@@ -128,7 +128,7 @@ pub(crate) struct Gpu {
     pub(crate) limits: wgpu::Limits,
     instance: wgpu::Instance,
     adapter: wgpu::Adapter,
-    timeout: Duration,
+    pub(super) timeout: Duration,
     /// Why it cannot be used any more.
     broken: Arc<OnceLock<DeviceError>>,
     burn: OnceLock<Result<burn::tensor::Device, DeviceError>>,
@@ -181,17 +181,26 @@ impl Gpu {
         };
         let (device, queue) =
             pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| refused(error.to_string()))?;
-        let broken = Arc::new(OnceLock::new());
-        device.set_device_lost_callback({
-            let (broken, name) = (broken.clone(), name.clone());
-            move |reason, message| {
-                let reason = format!("{reason:?}: {message}");
-                // The first reason is the true one.
-                let _ = broken.set(DeviceError::Lost { adapter: name.clone(), reason });
-            }
+        let (timeout, broken, burn, traits) = (options.timeout, Arc::default(), OnceLock::new(), OnceLock::new());
+        let gpu = Self { info, device, queue, limits, instance, adapter, timeout, broken, burn, traits };
+        gpu.watch();
+        Ok(gpu)
+    }
+
+    /// Hears of the loss of the device. There is one listener for each kind of news, so this must be the last to ask for them.
+    fn watch(&self) {
+        let (broken, name) = (self.broken.clone(), self.name());
+        self.device.set_device_lost_callback(move |reason, message| {
+            let reason = format!("{reason:?}: {message}");
+            // The first reason is the true one.
+            let _ = broken.set(DeviceError::Lost { adapter: name.clone(), reason });
         });
-        let (timeout, burn, traits) = (options.timeout, OnceLock::new(), OnceLock::new());
-        Ok(Self { info, device, queue, limits, instance, adapter, timeout, broken, burn, traits })
+        let broken = self.broken.clone();
+        self.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            // A lost device has nothing new to say. Of a sound one an error outside our scopes is burn's, which wants the panic: without it a
+            // kernel that failed would give zeros.
+            assert!(broken.get().is_some(), "wgpu error: {error}");
+        }));
     }
 
     /// Its name in messages.
@@ -210,9 +219,14 @@ impl Gpu {
     /// burn's device over this one: the same queue, the same memory. The first call registers it.
     ///
     /// # Errors
-    /// [`DeviceError::Driver`] with burn's own words.
+    /// [`DeviceError::Driver`] with burn's own words, or for a device that has less than its adapter.
     pub(crate) fn burn(&self) -> Result<burn::tensor::Device, DeviceError> {
         let register = || {
+            if self.limits != self.adapter.limits() {
+                // It would fail in mid-run, over a kernel with features that the device was not given.
+                let reason = "tensors run on burn, which takes for granted all that the adapter has; leave GpuOptions::webgpu_limits out for them";
+                return Err(DeviceError::Driver { adapter: self.name(), reason: reason.to_owned() });
+            }
             let setup = burn::tensor::wgpu::WgpuSetup {
                 instance: self.instance.clone(),
                 adapter: self.adapter.clone(),
@@ -221,6 +235,8 @@ impl Gpu {
                 backend: self.adapter.get_info().backend,
             };
             let registered = burn::tensor::Device::wgpu_options().setup(setup).init();
+            // It put listeners of its own in the place of ours.
+            self.watch();
             registered.map_err(|error| DeviceError::Driver { adapter: self.name(), reason: error.to_string() })
         };
         self.burn.get_or_init(register).clone()
@@ -301,7 +317,7 @@ impl Gpu {
         self.wait(what, Some(submission), limit)
     }
 
-    fn wait(
+    pub(super) fn wait(
         &self,
         what: &str,
         submission_index: Option<wgpu::SubmissionIndex>,

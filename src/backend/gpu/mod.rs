@@ -3,6 +3,8 @@
 #[cfg(feature = "gpu")]
 mod context;
 mod options;
+#[cfg(feature = "gpu")]
+mod tensors;
 
 #[cfg(feature = "gpu")]
 pub use context::list_gpus;

@@ -62,13 +62,16 @@ impl GpuOptions {
 
     /// Allows adapters that run on the processor (lavapipe, SwiftShader, WARP) where there is no hardware one.
     ///
-    /// They are slower than [`Backend::cpu`](crate::Backend::cpu), and good for tests. Asking for one by index or name allows it too.
+    /// They are slower than [`Backend::cpu`](crate::Backend::cpu), and good for tests. Asking for one by index or name allows it too. Beware of
+    /// lavapipe (llvmpipe): it leaves every loop of a shader after 65,535 rounds without a word, so a longer sum over data is cut short.
     pub fn software(mut self, software: bool) -> Self {
         self.software = software;
         self
     }
 
     /// Opens the device with no more than WebGPU's default limits, which every conforming device has: for tests of portability.
+    ///
+    /// Tensor likelihoods are refused there: burn takes for granted all that the adapter has.
     pub fn webgpu_limits(mut self, webgpu_limits: bool) -> Self {
         self.webgpu_limits = webgpu_limits;
         self
