@@ -1,12 +1,14 @@
 //! Problems with known log Z, for the tests of this crate and of code that builds on it (feature `testing`).
 
 mod densities;
+mod evaluate;
 pub mod kepler;
 mod problems;
 #[cfg(test)]
 mod quadrature;
 mod rv7;
 
+pub use evaluate::log_likelihood_on;
 pub use problems::{Problem, all, problem};
 pub use rv7::{RV7_HELP, Rv7Error, rv7};
 
