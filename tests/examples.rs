@@ -1,7 +1,11 @@
 //! Runs every example as a program, with small settings, and reads what it prints.
 
+mod adapter;
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
+
+use livepoint::{DeviceKind, GraphicsApi, list_gpus};
 
 // `cargo test` builds the examples but runs no tests inside them; included here, their tests run with all others.
 #[allow(dead_code)]
@@ -110,6 +114,101 @@ mod with_testing {
         for model in ["no_planet", "one_planet"] {
             assert!(out.path().join(model).read_dir().unwrap().next().is_some(), "no files of {model}");
         }
+    }
+
+    #[test]
+    fn rv_51peg_runs_on_all_backends() {
+        // A window about the period that so few live points can search.
+        let options =
+            ["--n-live", "200", "--n-eff", "300", "--seed", "1", "--period-min", "4.23", "--period-max", "4.2316"];
+        agree_on_all_backends("rv_51peg", &options, |text| value_and_error(text, "ln Bayes factor:"));
+    }
+
+    #[test]
+    fn problems_runs_on_all_backends() {
+        let read = |text: &str| {
+            let record: Value = serde_json::from_str(text).unwrap();
+            (record["log_z"].as_f64().unwrap(), record["log_z_error"].as_f64().unwrap())
+        };
+        for problem in ["loggamma2", "plateau"] {
+            agree_on_all_backends("problems", &[&SMALL[..], &["--json", "--problem", problem]].concat(), read);
+        }
+    }
+
+    #[test]
+    fn calibrate_runs_on_a_device() {
+        if !adapter::is_there() {
+            return;
+        }
+        let options = ["--problems", "gauss1:2", "--n-live", "300", "--n-eff", "500", "--backend", "gpu:software"];
+        let output = run("calibrate", &options);
+        let table = String::from_utf8(output.stdout).unwrap();
+        // Two runs may look biased; the exit status says what the table says.
+        assert_eq!(output.status.code(), Some(i32::from(table.contains("FAIL"))), "{table}");
+        assert!(table.contains("likelihood on gpu:software") && table.contains("| gauss1 | 2 |"), "{table}");
+    }
+
+    /// The WGSL against the Rust, all over the prior and at the planet.
+    #[test]
+    fn rv_51peg_is_the_same_function_on_a_device() {
+        use livepoint::testing::internals::Stream;
+        use livepoint::testing::log_likelihood_on;
+        use livepoint::{Backend, GpuOptions, Likelihood, Prior};
+        use ndarray::{Array2, ArrayView2};
+        use rv_51peg_model::{Data, no_planet, noise, one_planet, orbit};
+
+        if !adapter::is_there() {
+            return;
+        }
+        const N: usize = 2000;
+        let random = |i: usize, j: usize| Stream::new(1).substream(j as u64).at(i as u64).uniform();
+        let data = std::sync::Arc::new(Data::of_51_pegasi());
+        let compare = |prior: &Prior, likelihood: &Likelihood, u: ArrayView2<f64>, relative: f64| {
+            let on = |backend: Backend| log_likelihood_on(prior, likelihood, &backend, u).unwrap();
+            let (expected, expected_derived) = on(Backend::cpu(2));
+            let (found, derived) = on(GpuOptions::default().software(true).into());
+            let mut worst = 0.0f64;
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!(found.is_finite(), "{found} against {expected}");
+                worst = worst.max((found - expected).abs() / (1e-4 + relative * expected.abs()));
+            }
+            for (found, expected) in derived.iter().zip(&expected_derived) {
+                assert!((found - expected).abs() <= 1e-5 * expected.abs(), "minimum mass {found} against {expected}");
+            }
+            println!(
+                "largest difference: {worst:.2} of what is allowed, largest log L {:.1}",
+                expected.iter().fold(f64::MIN, |a, b| a.max(*b))
+            );
+            assert!(worst <= 1.0, "{worst} times what is allowed");
+        };
+
+        compare(
+            &noise(Prior::new()),
+            &no_planet(&data),
+            Array2::from_shape_fn((N, 4), |(i, j)| random(i, j)).view(),
+            1e-6,
+        );
+
+        let (prior, likelihood) = (noise(orbit(4.2..4.26)), one_planet(&data));
+        // Every anomaly is off by a rounding of f32 or two. A thin orbit magnifies that by 1 / (1 - e) and more, and next to the peak log L changes
+        // by thousands per radian.
+        compare(&prior, &likelihood, Array2::from_shape_fn((N, 9), |(i, j)| random(i, j)).view(), 4e-6);
+
+        // Middle and half width of the region in u: the planet as other fits have it, about five errors to each side.
+        let log_u = |x: f64, low: f64, high: f64| (x / low).ln() / (high / low).ln();
+        let at = [
+            (log_u(4.230_786, 4.2, 4.26), 5e-5 / 0.06),
+            (56.5 / 200.0, 4.0 / 200.0),
+            (0.05, 0.05),
+            (0.5, 0.5),
+            (5.5632 / std::f64::consts::TAU, 0.002),
+            (0.5 + 0.25 / 200.0, 5.0 / 200.0),
+            (log_u(9.4, 0.1, 100.0), 0.05),
+            (0.5 + 12.9 / 200.0, 2.0 / 200.0),
+            (log_u(0.65, 0.1, 100.0), 0.1),
+        ];
+        let near = Array2::from_shape_fn((N, 9), |(i, j)| at[j].0 + at[j].1 * (2.0 * random(i, j) - 1.0));
+        compare(&prior, &likelihood, near.view(), 4e-6);
     }
 
     #[test]
@@ -278,12 +377,54 @@ mod with_testing {
     }
 }
 
+/// Pairs of backends: a device for both halves or for one, and the device where there is one.
+const ON_A_DEVICE: [&[&str]; 3] = [
+    &["--backend", "gpu:software"],
+    &["--likelihood-backend", "gpu:software", "--sampler-backend", "cpu:2"],
+    &["--likelihood-backend", "cpu:2", "--sampler-backend", "gpu:software"],
+];
+
+/// Runs an example on the CPU and by the backends that can be had here, and holds what `read` finds in their outputs together.
+fn agree_on_all_backends(name: &str, options: &[&str], read: impl Fn(&str) -> (f64, f64)) {
+    let run = |backends: &[&str]| read(&stdout(name, &[options, backends].concat()));
+    let (log_z, error) = run(&["--backend", "cpu:2"]);
+    let devices: &[&[&str]] = if adapter::is_there() { &ON_A_DEVICE } else { &[] };
+    for backends in [&["--backend", "auto"][..]].iter().chain(devices) {
+        let (other, other_error) = run(backends);
+        assert!(error < 1.0 && other_error < 1.0, "{name} {backends:?}: errors {error} and {other_error}");
+        let pull = (other - log_z) / error.hypot(other_error);
+        assert!(pull.abs() < MAX_PULL, "{name} {backends:?}: {other} against {log_z} on the CPU, {pull:.1} errors");
+    }
+}
+
+fn log_z(text: &str) -> (f64, f64) {
+    value_and_error(text, "log Z")
+}
+
 #[test]
-fn a_gpu_is_refused_with_a_way_out() {
+fn hello_gaussian_runs_on_all_backends() {
+    agree_on_all_backends("hello_gaussian", &SMALL, log_z);
+}
+
+#[test]
+fn eight_schools_runs_on_all_backends() {
+    agree_on_all_backends("eight_schools", &SMALL, log_z);
+}
+
+#[test]
+fn wgsl_likelihood_runs_on_all_backends() {
+    agree_on_all_backends("wgsl_likelihood", &SMALL, log_z);
+}
+
+#[test]
+fn a_gpu_that_is_not_there_ends_the_run_with_a_way_out() {
+    let hardware = list_gpus().iter().any(|gpu| gpu.kind != DeviceKind::Software && gpu.api != GraphicsApi::OpenGl);
     for option in ["--backend", "--likelihood-backend", "--sampler-backend"] {
-        for value in ["gpu", "auto"] {
-            let message = refusal("hello_gaussian", &[option, value]);
-            assert!(message.contains("this build of livepoint has no GPU backend; use cpu or cpu:N"), "{message}");
+        for backend in ["gpu:no such card", "gpu:99", "gpu"].into_iter().take(if hardware { 2 } else { 3 }) {
+            let output = run("hello_gaussian", &[&SMALL[..], &[option, backend]].concat());
+            let message = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{option} {backend}: {message}");
+            assert!(message.contains("use Backend::cpu(n)") && !message.contains("panicked"), "{message}");
         }
     }
 }

@@ -686,7 +686,7 @@ fn what_is_printed_has_the_figures_that_matter() {
         assert!(text.contains(&figure), "no `{figure}` in:\n{text}");
     }
     assert!(["x0", "x1", "68 %"].iter().all(|word| text.contains(word)) && !text.contains("warning"), "{text}");
-    let limited = Run::new(&cube(2), &Likelihood::point(gauss)).n_like_max(100).sample(small()).unwrap();
+    let limited = Run::new(&cube(2), Likelihood::point(gauss)).n_like_max(100).sample(small()).unwrap();
     assert!(limited.to_string().contains("warning: the run ended at n_like_max"), "{limited}");
 }
 
@@ -865,7 +865,7 @@ impl Sampler for Stalled {
 
 #[test]
 fn a_sampler_that_gives_up_has_not_converged() {
-    let result = Run::new(&cube(2), &Likelihood::point(gauss)).sample(Stalled(small())).unwrap();
+    let result = Run::new(&cube(2), Likelihood::point(gauss)).sample(Stalled(small())).unwrap();
     assert_eq!((result.stopped(), result.n_like()), (StopReason::Stalled, 100));
     assert_eq!(result.to_json()["stopped"], "stalled");
     assert!(result.to_string().contains("warning: the run ended before its targets were reached"), "{result}");

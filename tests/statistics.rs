@@ -238,7 +238,7 @@ fn a_spike_that_was_found_is_not_cut() {
     let problem = problem("spikeslab5").unwrap();
     for seed in [2, 5] {
         let sampler = NeuralBoundSampler::default().n_live(2000).n_eff(1000.0).seed(seed);
-        let result = Run::new(&problem.prior(), &problem.likelihood()).sample(sampler).unwrap();
+        let result = Run::new(&problem.prior(), problem.likelihood()).sample(sampler).unwrap();
         let e = result.evidence();
         let pull = (e.log_z - problem.log_z_truth.unwrap()) / e.log_z_error;
         assert!(pull.abs() < 5.0, "seed {seed}: log Z = {:.3} +- {:.3}", e.log_z, e.log_z_error);

@@ -1,8 +1,11 @@
-//! The velocities of 51 Pegasi and their log-likelihood: at most one planet, two instruments.
+//! The velocities of 51 Pegasi, priors and likelihoods: at most one planet, two instruments.
 
 use std::f64::consts::TAU;
+use std::sync::Arc;
 
 use livepoint::testing::kepler::Orbit;
+use livepoint::{Likelihood, Prior, WgslLikelihood};
+use ndarray::{ArrayView2, ArrayViewMut2};
 
 /// Times are counted from here, in f64, before anything else is done with them. At this epoch, which the precise HARPS season dominates,
 /// the errors of period and phase are nearly uncorrelated. \[BJD\]
@@ -16,6 +19,61 @@ const STELLAR_MASS: f64 = 1.04;
 const JUPITER_YEAR_AMPLITUDE: f64 = 28.4329;
 
 const DAYS_PER_YEAR: f64 = 365.25;
+
+/// Prior of the orbit: a period over the asked range, semi-amplitudes up to those of a few Jupiter masses, eccentricities that
+/// favour round orbits, and angles that have no walls.
+pub fn orbit(period: std::ops::Range<f64>) -> Prior {
+    Prior::new()
+        .log_uniform("period", period)
+        .uniform("k", 0.0..200.0)
+        .truncated_normal("e", 0.0, 0.3, 0.0..0.95)
+        .periodic("omega", 0.0..TAU)
+        .periodic("phase", 0.0..TAU)
+}
+
+/// Adds what both models share: each instrument's offset from its median velocity and the noise that its errors leave out.
+pub fn noise(prior: Prior) -> Prior {
+    prior
+        .uniform("offset_elodie", -100.0..100.0)
+        .log_uniform("jitter_elodie", 0.1..100.0)
+        .uniform("offset_harps", -100.0..100.0)
+        .log_uniform("jitter_harps", 0.1..100.0)
+}
+
+/// The likelihood of [`noise`] alone.
+pub fn no_planet(data: &Arc<Data>) -> Likelihood {
+    let twin = data.clone();
+    data.on_device(include_str!("no_planet.wgsl"))
+        .twin(Likelihood::batch(move |theta: ArrayView2<f64>| -> Vec<f64> {
+            theta.rows().into_iter().map(|x| twin.log_l(None, [x[0], x[1], x[2], x[3]])).collect()
+        }))
+        .into()
+}
+
+/// The likelihood of [`orbit`] and [`noise`], with the planet's minimum mass in Jupiter masses as derived value.
+pub fn one_planet(data: &Arc<Data>) -> Likelihood {
+    let (twin, names) = (data.clone(), ["minimum_mass"]);
+    let of_unit_pull = Planet { period: 1.0, k: 1.0, e: 0.0, omega: 0.0, phase: 0.0 };
+    data.on_device(include_str!("one_planet.wgsl"))
+        .constant("MASS_OF_UNIT_PULL", of_unit_pull.minimum_mass())
+        .derived(names)
+        .twin(Likelihood::batch_derived(
+            names,
+            move |theta: ArrayView2<f64>, mut derived: ArrayViewMut2<f64>| -> Vec<f64> {
+                theta
+                    .rows()
+                    .into_iter()
+                    .zip(derived.rows_mut())
+                    .map(|(x, mut derived)| {
+                        let planet = Planet { period: x[0], k: x[1], e: x[2], omega: x[3], phase: x[4] };
+                        derived[0] = planet.minimum_mass();
+                        twin.log_l(Some(planet), [x[5], x[6], x[7], x[8]])
+                    })
+                    .collect()
+            },
+        ))
+        .into()
+}
 
 /// One measurement: days since the epoch, m/s about the instrument's median, and the square of the error.
 struct Velocity {
@@ -70,6 +128,22 @@ impl Data {
             elodie: Instrument::parse(include_str!("../data/51peg_elodie.dat")),
             harps: Instrument::parse(include_str!("../data/51peg_harps.dat")),
         }
+    }
+
+    /// A likelihood in WGSL with both instruments in one table. A time is the nearest f32 and the rest: one f32 is up to 20 s off.
+    fn on_device(&self, text: &str) -> WgslLikelihood {
+        let rows = || self.elodie.0.iter().map(|row| (0.0, row)).chain(self.harps.0.iter().map(|row| (1.0, row)));
+        let column = |value: fn((f64, &Velocity)) -> f64| rows().map(value).collect::<Vec<f64>>();
+        Likelihood::wgsl(text).table(
+            "velocities",
+            [
+                ("instrument", column(|(instrument, _)| instrument)),
+                ("time", column(|(_, row)| f64::from(row.time as f32))),
+                ("time_rest", column(|(_, row)| row.time - f64::from(row.time as f32))),
+                ("velocity", column(|(_, row)| row.velocity)),
+                ("variance", column(|(_, row)| row.variance)),
+            ],
+        )
     }
 
     /// Log-likelihood; `noise` holds offset and jitter of ELODIE, then of HARPS \[m/s\].

@@ -192,7 +192,7 @@ impl WgslLikelihood {
 
     /// The values in f32, if that leaves enough of them.
     fn narrow(&self, what: &str, values: &[f64]) -> Result<Vec<f32>, EvaluationError> {
-        if let Some(k) = values.iter().position(|x| !(x.abs() <= f64::from(f32::MAX))) {
+        if let Some(k) = values.iter().position(|x| x.is_nan() || x.abs() > f64::from(f32::MAX)) {
             let problem =
                 format!("value {k} is {:?}, which f32 cannot hold; leave it out or change its unit", values[k]);
             return Err(data(what, &problem));

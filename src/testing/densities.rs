@@ -29,6 +29,11 @@ impl Gaussian {
         }
     }
 
+    /// log L at the centre.
+    pub fn log_norm(&self) -> f64 {
+        self.log_norm
+    }
+
     #[inline]
     pub fn log_l(&self, x: &[f64]) -> f64 {
         let chi2: f64 =
@@ -42,10 +47,15 @@ pub fn log_spaced_sigma(n_dim: usize) -> Vec<f64> {
     (0..n_dim).map(|i| 10f64.powf(-2.0 + i as f64 / (n_dim - 1) as f64)).collect()
 }
 
+/// Standard deviation of [`gauss_pairs`].
+pub const PAIR_SIGMA: f64 = 0.05;
+/// Correlation of [`gauss_pairs`].
+pub const PAIR_RHO: f64 = 0.95;
+
 /// Independent pairs (x0, x1), (x2, x3), ... of a normalised Gaussian about 0.5, standard deviation 0.05, correlation 0.95.
 pub fn gauss_pairs(x: &[f64]) -> f64 {
-    const SIGMA: f64 = 0.05;
-    const RHO: f64 = 0.95;
+    const SIGMA: f64 = PAIR_SIGMA;
+    const RHO: f64 = PAIR_RHO;
     let scale = 1.0 / (1.0 - RHO * RHO);
     let mut chi2 = 0.0;
     for pair in x.chunks_exact(2) {
@@ -66,17 +76,26 @@ pub fn eggbox(x: &[f64]) -> f64 {
     (2.0 + (0.5 * x[0]).cos() * (0.5 * x[1]).cos()).powi(5)
 }
 
+/// Distance of the centres of [`shells`] from the origin.
+pub const SHELL_CENTRE: f64 = 3.5;
+/// Radius of [`shells`].
+pub const SHELL_RADIUS: f64 = 2.0;
+/// Thickness of [`shells`].
+pub const SHELL_WIDTH: f64 = 0.1;
+
 /// Two thin shells of radius 2 about +-3.5 on the first axis, each normalised across its thickness 0.1.
 pub fn shells(x: &[f64]) -> f64 {
-    const CENTRE: f64 = 3.5;
-    const RADIUS: f64 = 2.0;
-    const WIDTH: f64 = 0.1;
     let rest: f64 = x[1..].iter().map(|x| x * x).sum();
     let term = |centre: f64| {
         let r = ((x[0] - centre).powi(2) + rest).sqrt();
-        -0.5 * ((r - RADIUS) / WIDTH).powi(2)
+        -0.5 * ((r - SHELL_RADIUS) / SHELL_WIDTH).powi(2)
     };
-    -0.5 * LN_TAU - WIDTH.ln() + log_add_exp(term(CENTRE), term(-CENTRE))
+    -0.5 * LN_TAU - SHELL_WIDTH.ln() + log_add_exp(term(SHELL_CENTRE), term(-SHELL_CENTRE))
+}
+
+/// Axes of [`log_gamma`] after the first two that are log-gamma.
+pub fn n_skewed(n_dim: usize) -> usize {
+    ((n_dim + 2) / 2).saturating_sub(2)
 }
 
 /// The mixture of Gaussians and log-gamma distributions of Feroz et al. (2019) and Lange (2023), scale 1/30.
@@ -93,7 +112,7 @@ pub fn log_gamma(x: &[f64]) -> f64 {
         let z = (x - at) / SCALE;
         -0.5 * z * z - 0.5 * LN_TAU - SCALE.ln()
     };
-    let n_skewed = ((x.len() + 2) / 2).saturating_sub(2);
+    let n_skewed = n_skewed(x.len());
     let (left, right) = (1.0 / 3.0, 2.0 / 3.0);
     let two = 2.0 * 0.5f64.ln()
         + log_add_exp(skewed(x[0], left), skewed(x[0], right))
@@ -128,7 +147,7 @@ pub fn corners(x: &[f64]) -> f64 {
 }
 
 /// Effects of coaching in eight schools and their standard errors (Rubin 1981).
-const SCHOOLS: [(f64, f64); 8] =
+pub const SCHOOLS: [(f64, f64); 8] =
     [(28.0, 15.0), (8.0, 10.0), (-3.0, 16.0), (7.0, 11.0), (-1.0, 9.0), (1.0, 11.0), (18.0, 10.0), (12.0, 18.0)];
 
 /// The eight schools, `x = (mu, tau, z_1 .. z_8)` with the school's effect `mu + tau z_j`.

@@ -266,7 +266,8 @@ fn a_wrong_likelihood_is_caught() {
         let truth = right.log_z_truth.unwrap();
         let scaled = right.clone();
         let axes = scaled.axes().into_iter().enumerate().map(|(i, axis)| (format!("x{i}"), axis)).collect();
-        let wrong = Problem::new(right.name, "saboteur", axes, move |x| scaled.log_l(x) + 1e-3);
+        let wgsl = crate::Likelihood::wgsl("");
+        let wrong = Problem::new(right.name, "saboteur", axes, move |x| scaled.log_l(x) + 1e-3, wgsl);
         let (log_z, tolerance) = by_quadrature(&wrong);
         assert!(!agree(log_z, truth, tolerance), "{name}: the check accepts a likelihood scaled by exp(0.001)");
     }

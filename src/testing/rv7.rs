@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::densities::LN_TAU;
 use super::kepler::Orbit;
-use super::problems::{Axis, Problem};
+use super::problems::{Axis, Problem, shader};
+use crate::WgslLikelihood;
 
 /// How to get the data of [`rv7`], in one sentence.
 pub const RV7_HELP: &str = "the velocities of HD 164922 come with the Python package radvel 1.6.7 (MIT): after `pip install radvel==1.6.7` \
@@ -57,10 +58,8 @@ pub fn rv7(path: impl AsRef<Path>) -> Result<Problem, Rv7Error> {
         ("jitter", Axis::LogUniform(0.1, 20.0)),
     ];
     let axes = axes.into_iter().map(|(name, axis)| (name.to_owned(), axis)).collect();
-    Ok(Problem::new("rv7", "HD 164922 HIRES velocities: one Keplerian, offset and jitter", axes, move |x| {
-        velocities.log_l(x)
-    })
-    .with_truth(-748.4165, 0.0015))
+    let (description, wgsl) = ("HD 164922 HIRES velocities: one Keplerian, offset and jitter", velocities.wgsl());
+    Ok(Problem::new("rv7", description, axes, move |x| velocities.log_l(x), wgsl).with_truth(-748.4165, 0.0015))
 }
 
 /// Velocities about their median, at times about their mean.
@@ -107,6 +106,20 @@ impl Velocities {
             row.velocity -= median;
         }
         Ok(Self { rows })
+    }
+
+    /// [`log_l`](Self::log_l) for a device. Times come as the nearest f32 and the rest: one alone is ten seconds off.
+    fn wgsl(&self) -> WgslLikelihood {
+        let column = |value: fn(&Row) -> f64| self.rows.iter().map(value).collect::<Vec<f64>>();
+        shader!("rv7").table(
+            "velocities",
+            [
+                ("time", column(|row| f64::from(row.time as f32))),
+                ("time_rest", column(|row| row.time - f64::from(row.time as f32))),
+                ("velocity", column(|row| row.velocity)),
+                ("variance", column(|row| row.variance)),
+            ],
+        )
     }
 
     /// `x = (period [d], k [m/s], e, omega, mean anomaly at the mean time, offset [m/s], jitter [m/s])`.

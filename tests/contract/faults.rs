@@ -9,7 +9,7 @@ use livepoint::{
 };
 
 /// Every check of this file.
-pub const CASES: &[(&str, fn(&GpuOptions))] = &[
+pub const CASES: &[super::Case<GpuOptions>] = &[
     ("bad_wgsl_is_told_in_the_users_lines", bad_wgsl_is_told_in_the_users_lines),
     ("bad_data_are_refused_by_name", bad_data_are_refused_by_name),
     ("a_twinless_likelihood_is_refused_on_the_cpu", a_twinless_likelihood_is_refused_on_the_cpu),

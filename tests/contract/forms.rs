@@ -6,7 +6,7 @@ use livepoint::{Backend, Likelihood, Prior};
 use super::fixtures;
 
 /// Every check of this file.
-pub const CASES: &[(&str, fn(&Backend))] = &[
+pub const CASES: &[super::Case<Backend>] = &[
     ("every_form_agrees_with_its_twin", every_form_agrees_with_its_twin),
     ("every_prior_is_mapped_as_on_the_host", every_prior_is_mapped_as_on_the_host),
     ("parameters_stay_inside_half_open_ranges", parameters_stay_inside_half_open_ranges),

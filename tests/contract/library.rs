@@ -12,7 +12,7 @@ use super::rig::{NO_TABLES, Rig, Tables};
 const PRIOR: &str = include_str!("../../shaders/prior.wgsl");
 
 /// Every check of this file.
-pub const CASES: &[(&str, fn(&Rig))] = &[
+pub const CASES: &[super::Case<Rig>] = &[
     ("nan_and_infinities_are_told_by_their_bits", nan_and_infinities_are_told_by_their_bits),
     ("error_free_transforms_are_exact", error_free_transforms_are_exact),
     ("double_floats_keep_44_bits", double_floats_keep_44_bits),

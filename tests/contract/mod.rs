@@ -9,6 +9,9 @@ pub mod rig;
 
 use livepoint::{Backend, GpuOptions};
 
+/// A check's name and what it does with `T`.
+pub type Case<T> = (&'static str, fn(&T));
+
 /// A check on one backend; it panics when it fails.
 pub struct Check {
     pub name: String,
@@ -31,7 +34,7 @@ pub fn on_device(options: &GpuOptions) -> Vec<Check> {
 
 /// The checks that every backend passes, the CPU too.
 pub fn on_backend(backend: &Backend) -> Vec<Check> {
-    let check = |&(name, check): &(&str, fn(&Backend))| {
+    let check = |&(name, check): &Case<Backend>| {
         let backend = backend.clone();
         Check { name: format!("forms::{name}"), run: Box::new(move || check(&backend)) as Box<dyn FnOnce() + Send> }
     };
