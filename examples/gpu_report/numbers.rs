@@ -83,7 +83,8 @@ fn difference(
         let on_cpu = run(Backend::cpu(1).into()).map_err(|error| format!("{}, seed {seed}: {error}", row.name))?;
         let evidence = on_device.evidence();
         let warned = !on_device.warnings().is_empty();
-        eprintln!("{}, seed {seed}: {:+.4}", row.name, evidence.log_z - on_cpu.evidence().log_z);
+        let said = on_device.warnings().join("; ");
+        eprintln!("{}, seed {seed}: {:+.4} {said}", row.name, evidence.log_z - on_cpu.evidence().log_z);
         Ok(Ok((evidence.log_z, on_cpu.evidence().log_z, evidence.log_z_error, warned)))
     };
     let (next, outcomes) = (AtomicUsize::new(1), Mutex::new(Vec::new()));

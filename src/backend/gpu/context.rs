@@ -351,7 +351,13 @@ impl Gpu {
         })?;
         self.wait(what, None, self.timeout)?;
         let failed = |reason: String| DeviceError::Driver { adapter: self.name(), reason: format!("{what}: {reason}") };
-        receiver.try_recv().map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
+        // The answer may come through the poll of another thread, and then a moment later.
+        let mapped = match receiver.recv_timeout(self.timeout) {
+            Ok(mapped) => mapped.map_err(|error| failed(error.to_string())),
+            Err(_) => Err(failed("its memory was never mapped".to_owned())),
+        };
+        self.usable()?;
+        mapped?;
         let copied = staging.get_mapped_range(..bytes).map(|view| view.to_vec()).map_err(|e| failed(e.to_string()));
         staging.unmap();
         copied
