@@ -33,6 +33,9 @@ const FEW_STEPS: f64 = 200.0;
 /// A posterior narrower than this many steps ends the run before its sampling phase: log Z would be wrong by more than its error.
 const LEAST_STEPS: f64 = 3.0;
 
+/// Steps that tell a slope, which gives so many times the change, from the noise of rounding, which does not.
+const MANY_STEPS: f64 = 8.0;
+
 /// Spacing of log L in f32 that is not small against 1.
 const WIDE_SPACING: f64 = 0.03;
 
@@ -67,7 +70,7 @@ pub(super) fn before_run(evaluator: &Evaluator) -> Result<(), RunErrorKind> {
         if difference <= TOLERANCE.0 + TOLERANCE.1 * expected.abs() {
             return Ok(false);
         }
-        let nudged = nudged(evaluator, precision, u.slice(s![k..k + 1, ..]));
+        let nudged = nudged(evaluator, precision, u.slice(s![k..k + 1, ..]), 1.0);
         let Some(response) = lenient(evaluator.reference(nudged.view()))? else { return Ok(false) };
         let most = response.iter().map(|x| (x - expected).abs()).fold(0.0, f64::max);
         Ok(difference > ROUNDINGS * most)
@@ -112,18 +115,10 @@ pub(super) fn before_sampling(evaluator: &Evaluator, samples: &Samples) -> Resul
     let stride = near.len().div_ceil(N_POSTERIOR).max(1);
     let rows: Vec<usize> = near.into_iter().step_by(stride).collect();
     let u = samples.u().select(Axis(0), &rows);
-    for (name, steps) in steps(evaluator, precision, u.view())? {
-        if steps < LEAST_STEPS {
-            return Err(RunErrorKind::Precision {
-                what: format!("parameter `{name}`"),
-                problem: format!(
-                    "its posterior is {steps:.1} steps of f32 wide, too few to be sampled; {}",
-                    advice(precision)
-                ),
-            });
-        }
+    match unresolved(evaluator, precision, u.view(), LEAST_STEPS)?.into_iter().next() {
+        Some((what, problem)) => Err(RunErrorKind::Precision { what, problem }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// What f32 may have done to a result; `u` are draws of the posterior with equal weights, `log_l` what the device said of them.
@@ -137,12 +132,8 @@ pub(super) fn after_run(
     let mut warnings = Vec::new();
     let few = u.slice(s![..u.nrows().min(N_POSTERIOR), ..]);
     // A check that fails to run says nothing about the result: that was complete before it.
-    for (name, steps) in steps(evaluator, precision, few).unwrap_or_default() {
-        if steps < FEW_STEPS {
-            let advice = advice(precision);
-            warnings.push(format!("parameter `{name}`: its posterior is only {steps:.0} steps of f32 wide; {advice}"));
-        }
-    }
+    let found = unresolved(evaluator, precision, few, FEW_STEPS).unwrap_or_default();
+    warnings.extend(found.into_iter().map(|(what, problem)| format!("{what}: {problem}")));
     let largest = log_l.iter().map(|x| x.abs()).fold(0.0, f64::max);
     let spacing = f64::from((largest as f32).next_up() - largest as f32);
     if !precision.value_pair && spacing > WIDE_SPACING {
@@ -155,6 +146,40 @@ pub(super) fn after_run(
         warnings.extend(shift(evaluator, u, log_l, log_z_error));
     }
     warnings
+}
+
+/// Parameters whose posterior is narrower than `least` steps, and what to do; or log L itself, where more steps do not change it more.
+fn unresolved(
+    evaluator: &Evaluator,
+    precision: DevicePrecision,
+    u: ArrayView2<f64>,
+    least: f64,
+) -> Result<Vec<(String, String)>, RunErrorKind> {
+    let mut widths = steps(evaluator, precision, u, 1.0)?;
+    widths.retain(|(_, _, width)| *width < least);
+    if widths.is_empty() {
+        return Ok(Vec::new());
+    }
+    let many = steps(evaluator, precision, u, MANY_STEPS)?;
+    let is_noise = |&(dim, _, width): &(usize, String, f64)| {
+        let far = many.iter().find(|(other, ..)| *other == dim);
+        far.is_some_and(|(_, _, narrower)| width < 0.5 * MANY_STEPS * narrower)
+    };
+    let (noise, narrow): (Vec<_>, Vec<_>) = widths.into_iter().partition(is_noise);
+    let told = |(_, name, width): (usize, String, f64)| {
+        let advice = advice(precision);
+        (format!("parameter `{name}`"), format!("its posterior is only {width:.1} steps of f32 wide; {advice}"))
+    };
+    let mut found: Vec<(String, String)> = narrow.into_iter().map(told).collect();
+    if let Some((.., width)) = noise.into_iter().min_by(|a, b| a.2.total_cmp(&b.2)) {
+        let problem = format!(
+            "rounding makes it jump by {:.3} from one step of a parameter to the next, and no less over larger steps; add up in two parts (Sum, \
+             vec2<f32>) or in terms (sum_over), leave a constant out of it, or use the CPU for it",
+            1.0 / width
+        );
+        found.push(("log L".to_owned(), problem));
+    }
+    Ok(found)
 }
 
 /// Warns when log Z by the f64 reference would be another.
@@ -183,16 +208,17 @@ fn advice(precision: DevicePrecision) -> &'static str {
     }
 }
 
-/// How wide the posterior is in each sampled parameter, in steps of the device's numbers: one over the root mean square of what one
-/// step does to log L.
+/// How wide the posterior is in each sampled parameter, in steps of the device's numbers: one over the root mean square of what `n` steps at
+/// once do to log L. Dimension, name, width; dimensions that change nothing are left out.
 fn steps(
     evaluator: &Evaluator,
     precision: DevicePrecision,
     u: ArrayView2<f64>,
-) -> Result<Vec<(String, f64)>, RunErrorKind> {
+    n: f64,
+) -> Result<Vec<(usize, String, f64)>, RunErrorKind> {
     let n_dim = u.ncols();
     let Some(here) = lenient(evaluator.evaluate(u))? else { return Ok(Vec::new()) };
-    let Some(there) = lenient(evaluator.evaluate(nudged(evaluator, precision, u).view()))? else {
+    let Some(there) = lenient(evaluator.evaluate(nudged(evaluator, precision, u, n).view()))? else {
         return Ok(Vec::new());
     };
     let names = evaluator.prior().sampled_names();
@@ -201,14 +227,14 @@ fn steps(
         let changes = (0..u.nrows()).map(|i| there[i * n_dim + j] - here[i]).filter(|change| change.is_finite());
         let (n, sum) = changes.fold((0.0, 0.0), |(n, sum), change| (n + 1.0, sum + change * change));
         if n > 0.0 && sum > 0.0 {
-            out.push((name.to_owned(), (n / sum).sqrt()));
+            out.push((j, name.to_owned(), (n / sum).sqrt()));
         }
     }
     Ok(out)
 }
 
-/// For every row of u, `n_dim` rows: each with one coordinate moved so far that theta changes by one step of the device's numbers.
-fn nudged(evaluator: &Evaluator, precision: DevicePrecision, u: ArrayView2<f64>) -> Array2<f64> {
+/// For every row of u, `n_dim` rows: each with one coordinate moved so far that theta changes by `n` steps of the device's numbers.
+fn nudged(evaluator: &Evaluator, precision: DevicePrecision, u: ArrayView2<f64>, n: f64) -> Array2<f64> {
     let n_dim = u.ncols();
     let mut out = Array2::from_shape_fn((u.nrows() * n_dim, n_dim), |(i, j)| u[[i / n_dim, j]]);
     // The slope of theta from a step that f64 resolves, towards the middle, where no end is met.
@@ -230,7 +256,7 @@ fn nudged(evaluator: &Evaluator, precision: DevicePrecision, u: ArrayView2<f64>)
             (beside - at).abs() / step
         });
         let steps = moved.fold(0.0, f64::max);
-        out[[i, j]] = before + side(before) * (small(before) / steps.max(1e-300)).min(small(before).max(0.01));
+        out[[i, j]] = before + side(before) * (n * small(before) / steps.max(1e-300)).min(small(before).max(0.01));
     }
     out
 }

@@ -17,6 +17,7 @@ pub const CASES: &[super::Case<GpuOptions>] = &[
     ("more_than_the_device_allows_is_refused", more_than_the_device_allows_is_refused),
     ("a_twin_that_differs_is_refused", a_twin_that_differs_is_refused),
     ("a_posterior_beyond_f32_is_refused", a_posterior_beyond_f32_is_refused),
+    ("f32_that_is_felt_is_warned_of", f32_that_is_felt_is_warned_of),
     ("a_lost_device_keeps_the_points", a_lost_device_keeps_the_points),
 ];
 
@@ -177,6 +178,40 @@ fn a_posterior_beyond_f32_is_refused(options: &GpuOptions) {
     let RunErrorKind::Precision { what, problem } = &error.kind else { panic!("{error:?}") };
     assert!(what.contains("`x`") && problem.contains("theta_hi, theta_lo"), "{error}");
     assert!(error.result.n_like() > 0);
+}
+
+fn f32_that_is_felt_is_warned_of(options: &GpuOptions) {
+    let unit = Prior::new().uniform("x", 0.0..1.0).uniform("y", 0.0..1.0);
+    let narrow = "fn log_likelihood(theta: Theta) -> f32 {
+        let x = (theta[0] - 0.7) / 5e-6;
+        let y = (theta[1] - 0.3) / 0.1;
+        return -0.5 * (x * x + y * y);
+    }";
+    // Stands for a long sum whose rounding is another at every step.
+    let noisy = "fn log_likelihood(theta: Theta) -> f32 {
+        let x = (theta[0] - 0.7) / 0.1;
+        let y = (theta[1] - 0.3) / 0.1;
+        let noise = f32((bitcast<u32>(theta[0]) * 2654435761u) >> 8u) / 16777216.0;
+        return -0.5 * (x * x + y * y) + 0.1 * noise;
+    }";
+    let large = GAUSSIAN.replace("return ", "return -1e6 ");
+    // The two differ only where the posterior is, which the prior's draws hardly meet.
+    let raised = GAUSSIAN.replace("return ", "return select(0.0, 0.2, abs(theta[0]) < 0.5 && abs(theta[1]) < 0.5) ");
+    let raised = Likelihood::wgsl(raised).twin(Likelihood::point(gaussian));
+    let good = Likelihood::wgsl(GAUSSIAN).twin(Likelihood::point(gaussian));
+    for (prior, likelihood, words) in [
+        (&unit, Likelihood::wgsl(narrow), vec!["parameter `x`: its posterior is only", "theta_hi, theta_lo"]),
+        (&square(), Likelihood::wgsl(large), vec!["log L reaches 1.000e6", "vec2<f32>"]),
+        (&unit, Likelihood::wgsl(noisy), vec!["log L: rounding makes it jump"]),
+        (&square(), raised, vec!["f32 moves log Z", "-0.2000"]),
+        (&square(), good, vec![]),
+    ] {
+        let result = Run::new(prior, likelihood).backends(pair(options)).sample(sampler()).unwrap();
+        let warnings = result.warnings().join("; ");
+        assert!(words.iter().all(|word| warnings.contains(word)), "{warnings}");
+        assert_eq!(warnings.is_empty(), words.is_empty(), "{warnings}");
+        assert!(!warnings.contains("parameter `y`"), "{warnings}");
+    }
 }
 
 fn a_lost_device_keeps_the_points(options: &GpuOptions) {
