@@ -21,6 +21,11 @@
 //! println!("{result}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! A closure runs on the CPU. A likelihood in tensor operations (`Likelihood::tensor`) or in WGSL ([`Likelihood::wgsl`]) runs on a GPU too, with the
+//! prior transform: say [`Backend::gpu()`], or [`Backend::auto()`] for a GPU where there is one. The sampler runs on the CPU on every backend today.
+//!
+//! Features: `gpu` (default) for devices, `tensor` for tensor likelihoods, which `gpu` brings; without both nothing of wgpu, naga or burn is built.
 #![warn(missing_docs)]
 
 mod backend;
@@ -71,7 +76,7 @@ pub use sampler::neural_bound::NeuralBoundSampler;
 pub use sampler::{Sampler, SamplerError, SamplerStatus, Space};
 pub use samples::{Phase, Samples};
 
-/// Compiles and runs the Rust code of the README; no part of the crate.
-#[cfg(doctest)]
+/// Compiles and runs the Rust code of the README, which is for the default features; no part of the crate.
+#[cfg(all(doctest, feature = "gpu"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
