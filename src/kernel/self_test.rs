@@ -98,3 +98,28 @@ fn try_out(gpu: &Gpu) -> Result<DeviceTraits, DeviceError> {
         loop_limit: (loops != LOOPS as f32).then_some(loops as u32),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::offset_of;
+
+    use super::*;
+    use crate::kernel::layout;
+
+    #[test]
+    fn host_and_shader_agree_on_the_parameters() {
+        let module = naga::front::wgsl::parse_str(&self_test_wgsl()).unwrap();
+        let field = |name, offset| (name, offset, 4);
+        let fields = [
+            field("zero", offset_of!(Parameters, zero)),
+            field("n_pairs", offset_of!(Parameters, n_pairs)),
+            field("n_loops", offset_of!(Parameters, n_loops)),
+            field("padding", offset_of!(Parameters, padding)),
+        ];
+        assert_eq!(layout::check(&module, "LpSelfTest", size_of::<Parameters>(), &fields), Ok(()));
+        // A struct that differs in one field is noticed.
+        let swapped = [fields[1], fields[0], fields[2], fields[3]];
+        assert!(layout::check(&module, "LpSelfTest", size_of::<Parameters>(), &swapped).is_err());
+        assert!(layout::check(&module, "LpSelfTest", 20, &fields).is_err());
+    }
+}

@@ -4,6 +4,7 @@ pub mod faults;
 pub mod fixtures;
 pub mod forms;
 pub mod library;
+pub mod pairs;
 mod reference;
 pub mod rig;
 
@@ -25,9 +26,11 @@ pub fn on_device(options: &GpuOptions) -> Vec<Check> {
         let options = options.clone();
         checks.push(Check { name: format!("library::{name}"), run: Box::new(move || check(&rig::Rig::new(&options))) });
     }
-    for &(name, check) in faults::CASES {
-        let options = options.clone();
-        checks.push(Check { name: format!("faults::{name}"), run: Box::new(move || check(&options)) });
+    for (room, cases) in [("pairs", pairs::CASES), ("faults", faults::CASES)] {
+        for &(name, check) in cases {
+            let options = options.clone();
+            checks.push(Check { name: format!("{room}::{name}"), run: Box::new(move || check(&options)) });
+        }
     }
     checks
 }

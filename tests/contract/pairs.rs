@@ -1,0 +1,51 @@
+//! The four pairs of a CPU and a device: they agree, and where the sampler runs changes nothing at all.
+
+use livepoint::{Backend, Backends, GpuOptions, Likelihood, NeuralBoundSampler, Prior, Run, RunResult};
+
+/// Every check of this file.
+pub const CASES: &[super::Case<GpuOptions>] =
+    &[("all_pairs_agree", all_pairs_agree), ("both_halves_share_one_device", both_halves_share_one_device)];
+
+fn run(backends: impl Into<Backends>) -> RunResult {
+    let prior = Prior::new().uniform("x", -5.0..5.0).normal("y", 0.0, 2.0);
+    let likelihood = Likelihood::wgsl(
+        "fn log_likelihood(theta: Theta, derived: ptr<function, Derived>) -> f32 {
+            (*derived)[0] = theta[0] + theta[1];
+            return -2.0 * (theta[0] * theta[0] + theta[1] * theta[1]);
+        }",
+    )
+    .derived(["sum"])
+    .twin(Likelihood::point_derived(["sum"], |x: &[f64], derived: &mut [f64]| {
+        derived[0] = x[0] + x[1];
+        -2.0 * (x[0] * x[0] + x[1] * x[1])
+    }));
+    let sampler = NeuralBoundSampler::default().n_live(500).n_eff(2000.0).seed(5);
+    Run::new(&prior, likelihood).backends(backends).sample(sampler).unwrap()
+}
+
+fn all_pairs_agree(options: &GpuOptions) {
+    let gpu = || Backend::from(options.clone());
+    let cpu = || Backend::cpu(1);
+    let [cpu_cpu, cpu_gpu, gpu_cpu, gpu_gpu] =
+        [(cpu(), cpu()), (cpu(), gpu()), (gpu(), cpu()), (gpu(), gpu())].map(run);
+    // The sampler's arithmetic is the same on either machine: the points are the same to the last bit.
+    assert_eq!(cpu_cpu.samples().log_l(), cpu_gpu.samples().log_l());
+    assert_eq!(gpu_cpu.samples().log_l(), gpu_gpu.samples().log_l());
+    // The likelihood's is not.
+    let [a, b] = [cpu_cpu.evidence(), gpu_cpu.evidence()];
+    let truth = 0.5 * ((std::f64::consts::PI / 200.0).ln() - 17f64.ln());
+    for evidence in [a, b] {
+        assert!((evidence.log_z - truth).abs() < 5.0 * evidence.log_z_error, "{evidence:?}");
+    }
+    assert!((a.log_z - b.log_z).abs() < 5.0 * a.log_z_error.hypot(b.log_z_error), "{} {}", a.log_z, b.log_z);
+    let (sum, error) = (gpu_gpu.posterior().mean("sum").unwrap(), gpu_gpu.posterior().sd("sum").unwrap());
+    assert!(sum.abs() < 5.0 * error / 2000f64.sqrt(), "{sum} +- {error}");
+}
+
+fn both_halves_share_one_device(options: &GpuOptions) {
+    let result = run(Backend::from(options.clone()));
+    assert_eq!(result.likelihood_device(), result.sampler_device());
+    let text = result.to_string();
+    assert!(text.contains(result.likelihood_device().unwrap()), "{text}");
+    assert_eq!(result.to_json()["likelihood_device"], result.likelihood_device().unwrap());
+}
