@@ -254,6 +254,19 @@ fn derived_values_that_do_not_fit() {
 }
 
 #[test]
+fn a_twin_with_other_derived_values_than_the_text() {
+    for (text, twin) in [(&["r"][..], &[][..]), (&[], &["r"]), (&["r"], &["s"]), (&["r", "s"], &["s", "r"])] {
+        let twin = Likelihood::point_derived(twin.iter().copied(), |theta: &[f64], _: &mut [f64]| gauss(theta));
+        let wgsl = "fn log_likelihood(theta: Theta) -> f32 { return 0.0; }";
+        let likelihood = Likelihood::wgsl(wgsl).derived(text.iter().copied()).twin(twin).into();
+        let error = sample(&square(), &likelihood, small()).unwrap_err();
+        assert!(matches!(error.kind, RunErrorKind::Likelihood(EvaluationError::Data { .. })), "{error:?}");
+        assert!(error.to_string().contains("the same names in the same order"), "{error}");
+        assert_eq!(error.result.n_like(), 0);
+    }
+}
+
+#[test]
 fn derived_names_that_cannot_be_told_apart() {
     let prior = square().fixed("jitter", 1.0);
     for (names, at_fault, says) in [

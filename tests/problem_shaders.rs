@@ -1,14 +1,15 @@
 //! Every problem's WGSL on a device against its twin in f64: all over the prior, and at the peak.
-#![cfg(all(feature = "gpu", feature = "testing"))]
+//!
+//! Without an adapter they show as ignored; with LIVEPOINT_REQUIRE_GPU=1 they fail.
 
-mod adapter;
+mod device;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use livepoint::Backend;
 use livepoint::testing::internals::Stream;
-use livepoint::testing::{Problem, all, log_likelihood_on, rv7};
-use livepoint::{Backend, GpuOptions};
+use livepoint::testing::{Problem, all, log_likelihood_on, problem, rv7};
 use ndarray::{Array1, Array2, s};
 
 /// Points of the prior, and points near the peak.
@@ -77,26 +78,31 @@ fn compare(problem: &Problem, u: &Array2<f64>, backend: &Backend, wrong: &mut St
     worst
 }
 
-#[test]
-fn shaders_agree_with_their_twins() {
-    if !adapter::is_there() {
-        return;
+fn main() {
+    let there = device::is_there();
+    let mut trials = Vec::new();
+    for name in all().into_iter().map(|problem| problem.name) {
+        trials.push(device::trial(name, there, move || agrees_with_its_twin(&problem(name).unwrap())));
     }
-    let backend = GpuOptions::default().software(true).into();
-    let folder = tempfile::tempdir().unwrap();
-    let mut problems = all();
-    // The measured velocities where they are at hand.
-    let path = std::env::var_os("LIVEPOINT_RV7_DATA").map_or_else(|| velocities(folder.path()), PathBuf::from);
-    problems.push(rv7(path).unwrap());
+    trials.push(device::trial("rv7", there, || {
+        let folder = tempfile::tempdir().unwrap();
+        // The measured velocities where they are at hand.
+        let path = std::env::var_os("LIVEPOINT_RV7_DATA").map_or_else(|| velocities(folder.path()), PathBuf::from);
+        agrees_with_its_twin(&rv7(path).unwrap());
+    }));
+    device::run(trials)
+}
+
+fn agrees_with_its_twin(problem: &Problem) {
+    let backend = device::options().into();
     let mut wrong = String::new();
-    println!("Largest |device - twin|, and in tolerances:");
-    println!("{:<14} {:^18} {:^18} {:>8}", "problem", "prior", "peak", "log L");
-    for problem in problems {
-        let (wide, peak) = (uniform(1, N_POINTS, problem.n_dim), near_the_peak(&problem));
-        let best = twin(&problem, &peak).fold(f64::NEG_INFINITY, |best, x| best.max(*x));
-        let [wide, peak] = [wide, peak].map(|u| compare(&problem, &u, &backend, &mut wrong));
-        println!("{:<14} {:8.1e} {:8.1e}  {:8.1e} {:8.1e}  {best:8.1}", problem.name, wide.0, wide.1, peak.0, peak.1);
-    }
+    let (wide, peak) = (uniform(1, N_POINTS, problem.n_dim), near_the_peak(problem));
+    let best = twin(problem, &peak).fold(f64::NEG_INFINITY, |best, x| best.max(*x));
+    let [wide, peak] = [wide, peak].map(|u| compare(problem, &u, &backend, &mut wrong));
+    println!(
+        "largest |device - twin|, and in tolerances: prior {:.1e} {:.1e}, peak {:.1e} {:.1e}; largest log L {best:.1}",
+        wide.0, wide.1, peak.0, peak.1
+    );
     assert!(wrong.is_empty(), "{wrong}");
 }
 

@@ -1,16 +1,21 @@
 //! Likelihoods as functions of tensors: the same function in f64 on the CPU and in f32 on a device, its data, its derived values and its faults.
+//!
+//! Without an adapter the tests of devices show as ignored; with LIVEPOINT_REQUIRE_GPU=1 they fail.
 
-use std::sync::Arc;
+mod device;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use livepoint::burn::tensor::{Device, Tensor};
+use livepoint::burn::tensor::{DType, Device, Tensor};
 use livepoint::{
     Backend, Backends, EvaluationError, Likelihood, LikelihoodError, NeuralBoundSampler, NonFinite, Prior, Run,
     RunError, RunErrorKind, RunResult,
 };
 
 #[cfg(feature = "gpu")]
-use livepoint::{DeviceError, GpuOptions};
+use livepoint::DeviceError;
 
 type Outcome = Result<RunResult, RunError<NeuralBoundSampler>>;
 
@@ -22,6 +27,74 @@ const N_BATCH: usize = 100;
 
 /// An honest error is exceeded so far once in two million; seeds are fixed, so a failure means that the code changed.
 const MAX_PULL: f64 = 5.0;
+
+/// A test's name and what it does on a machine.
+type OnAny = (&'static str, fn(Backends));
+
+/// Tests of any machine.
+const ON_BOTH: &[OnAny] = &[
+    (
+        "a_panic_of_the_function_ends_the_run_with_the_points_so_far",
+        a_panic_of_the_function_ends_the_run_with_the_points_so_far,
+    ),
+    ("wrong_shapes_are_told_with_what_is_wanted", wrong_shapes_are_told_with_what_is_wanted),
+    ("a_maker_that_panics_is_told_before_the_first_draw", a_maker_that_panics_is_told_before_the_first_draw),
+    ("nan_is_an_error_that_names_the_point_or_is_counted", nan_is_an_error_that_names_the_point_or_is_counted),
+    ("a_slow_batch_is_cut_between_calls", a_slow_batch_is_cut_between_calls),
+];
+
+/// Tests of the CPU alone.
+const ON_CPU: &[(&str, fn())] = &[
+    ("a_tensor_function_is_the_closure_in_f64", a_tensor_function_is_the_closure_in_f64),
+    ("the_bits_do_not_depend_on_the_number_of_threads", the_bits_do_not_depend_on_the_number_of_threads),
+];
+
+/// Tests of a device alone.
+#[cfg(feature = "gpu")]
+const ON_DEVICE: &[(&str, fn())] = &[
+    ("a_device_agrees_with_the_cpu_to_f32", a_device_agrees_with_the_cpu_to_f32),
+    ("all_four_pairs_agree", all_four_pairs_agree),
+    (
+        "tensors_too_large_for_the_device_are_tried_with_fewer_rows",
+        tensors_too_large_for_the_device_are_tried_with_fewer_rows,
+    ),
+    (
+        "a_device_lost_in_mid_run_leaves_the_points_and_the_next_run_goes_on",
+        a_device_lost_in_mid_run_leaves_the_points_and_the_next_run_goes_on,
+    ),
+    (
+        "a_device_is_lost_to_a_wgsl_likelihood_with_and_without_burn",
+        a_device_is_lost_to_a_wgsl_likelihood_with_and_without_burn,
+    ),
+    (
+        "a_device_with_less_than_its_adapter_is_refused_in_words",
+        a_device_with_less_than_its_adapter_is_refused_in_words,
+    ),
+    (
+        "no_room_on_the_device_is_a_typed_error_and_the_device_lives_on",
+        no_room_on_the_device_is_a_typed_error_and_the_device_lives_on,
+    ),
+    ("advice_is_what_tensors_can_follow", advice_is_what_tensors_can_follow),
+];
+
+fn main() {
+    let there = device::is_there();
+    let mut trials = Vec::new();
+    for &(name, test) in ON_CPU {
+        trials.push(device::trial(&format!("cpu::{name}"), true, test));
+    }
+    for &(name, test) in ON_BOTH {
+        trials.push(device::trial(&format!("cpu::{name}"), true, move || test(cpu())));
+        trials.push(device::trial(&format!("gpu::{name}"), there, move || {
+            test((device::options().into(), Backend::cpu(1)).into())
+        }));
+    }
+    #[cfg(feature = "gpu")]
+    for &(name, test) in ON_DEVICE {
+        trials.push(device::trial(&format!("gpu::{name}"), there, test));
+    }
+    device::run(trials)
+}
 
 fn data() -> (Vec<f64>, Vec<f64>) {
     let x: Vec<f64> = (0..N_DATA).map(|i| i as f64 / N_DATA as f64).collect();
@@ -80,33 +153,16 @@ fn cpu() -> Backends {
     (Backend::cpu(2), Backend::cpu(1)).into()
 }
 
-/// A software or hardware adapter; none where there is none, unless there must be one.
 #[cfg(feature = "gpu")]
-fn device(options: GpuOptions) -> Option<Backend> {
-    let prior = Prior::new().uniform("x", 0.0..1.0);
-    let backend = Backend::from(options.software(true));
-    let trivial = Likelihood::wgsl("fn log_likelihood(theta: Theta) -> f32 { return 0.0; }");
-    match Run::new(&prior, trivial).backends((backend.clone(), Backend::cpu(1))).n_like_max(1).sample(small()) {
-        Err(RunError { kind: RunErrorKind::Backend(error), .. }) => {
-            assert!(std::env::var("LIVEPOINT_REQUIRE_GPU").is_err(), "{error}");
-            println!("not run: {error}");
-            None
-        }
-        _ => Some(backend),
-    }
-}
-
-#[cfg(feature = "gpu")]
-fn default_device() -> Option<Backend> {
-    device(GpuOptions::default())
+fn gpu() -> Backend {
+    device::options().into()
 }
 
 fn bits(result: &RunResult) -> Vec<u64> {
     result.samples().log_l().iter().map(|x| x.to_bits()).collect()
 }
 
-#[test]
-fn a_tensor_function_on_the_cpu_is_the_closure_in_f64() {
+fn a_tensor_function_is_the_closure_in_f64() {
     let prior = prior();
     let [tensor, closure] = [line(), line_closure()].map(|likelihood| sample(&prior, &likelihood, cpu()).unwrap());
     // The same seed gives the same points for as long as log L is the same to a few units of the last place.
@@ -122,8 +178,7 @@ fn a_tensor_function_on_the_cpu_is_the_closure_in_f64() {
     }
 }
 
-#[test]
-fn the_bits_on_the_cpu_do_not_depend_on_the_number_of_threads() {
+fn the_bits_do_not_depend_on_the_number_of_threads() {
     // A matrix product too: it is what burn itself spreads over threads.
     let likelihood = Likelihood::tensor_on(|device: &Device| {
         let matrix: Vec<f64> = (0..4 * 300).map(|i| (0.37 * f64::from(i)).sin()).collect();
@@ -146,91 +201,93 @@ fn the_bits_on_the_cpu_do_not_depend_on_the_number_of_threads() {
     }
 }
 
-#[test]
-fn a_panic_of_the_function_ends_the_run_with_the_points_so_far() {
+fn a_panic_of_the_function_ends_the_run_with_the_points_so_far(backends: Backends) {
     let prior = prior();
-    for backends in backends() {
-        let calls = Arc::new(AtomicUsize::new(0));
-        let likelihood = Likelihood::tensor(move |theta: Tensor<2>| {
-            let [n, _] = theta.dims();
-            // Shapes that do not match, once something has been sampled.
-            let wrong = usize::from(n == N_BATCH && calls.fetch_add(1, Ordering::SeqCst) >= 3);
-            let zero = Tensor::<2>::zeros([n + wrong, 1], &theta.device());
-            (theta.square().sum_dim(1) + zero).squeeze_dim::<1>(1) * -0.5
-        });
-        let error = sample(&prior, &likelihood, backends).unwrap_err();
-        let text = error.to_string();
-        let RunErrorKind::Likelihood(EvaluationError::Likelihood { place, source }) = &error.kind else {
-            panic!("{text}")
-        };
-        assert!(matches!(source, LikelihoodError::Panicked { .. }), "{source:?}");
-        assert!(place.rows.start == 0 && place.rows.len() > 1 && place.parameters.len() == 4, "{place:?}");
-        assert!(text.starts_with("the likelihood failed on rows 0 to") && text.contains("it panicked"), "{text}");
-        assert!(error.result.n_like() >= 200, "{}", error.result.n_like());
-    }
+    let calls = Arc::new(AtomicUsize::new(0));
+    let likelihood = Likelihood::tensor(move |theta: Tensor<2>| {
+        let [n, _] = theta.dims();
+        // Shapes that do not match, once something has been sampled.
+        let wrong = usize::from(n == N_BATCH && calls.fetch_add(1, Ordering::SeqCst) >= 3);
+        let zero = Tensor::<2>::zeros([n + wrong, 1], &theta.device());
+        (theta.square().sum_dim(1) + zero).squeeze_dim::<1>(1) * -0.5
+    });
+    let error = sample(&prior, &likelihood, backends).unwrap_err();
+    let text = error.to_string();
+    let RunErrorKind::Likelihood(EvaluationError::Likelihood { place, source }) = &error.kind else { panic!("{text}") };
+    assert!(matches!(source, LikelihoodError::Panicked { .. }), "{source:?}");
+    assert!(place.rows.start == 0 && place.rows.len() > 1 && place.parameters.len() == 4, "{place:?}");
+    assert!(text.starts_with("the likelihood failed on rows 0 to") && text.contains("it panicked"), "{text}");
+    assert!(error.result.n_like() >= 200, "{}", error.result.n_like());
 }
 
-#[test]
-fn wrong_shapes_are_told_with_what_is_wanted() {
+fn wrong_shapes_are_told_with_what_is_wanted(backends: Backends) {
     let prior = prior();
-    for backends in backends() {
-        let long = Likelihood::tensor(|theta: Tensor<2>| Tensor::<1>::zeros([theta.dims()[0] + 1], &theta.device()));
-        let text = sample(&prior, &long, backends.clone()).unwrap_err().to_string();
-        assert!(text.contains("values for") && text.contains("one log L per row of theta"), "{text}");
-        let wide = Likelihood::tensor_derived(["a", "b"], |theta: Tensor<2>| {
-            (theta.clone().sum_dim(1).squeeze_dim::<1>(1), theta.narrow(1, 0, 3))
-        });
-        let text = sample(&prior, &wide, backends).unwrap_err().to_string();
-        assert!(text.contains(", 3]; return [n_points, n_derived] = [") && text.contains(", 2]"), "{text}");
-    }
+    let long = Likelihood::tensor(|theta: Tensor<2>| Tensor::<1>::zeros([theta.dims()[0] + 1], &theta.device()));
+    let text = sample(&prior, &long, backends.clone()).unwrap_err().to_string();
+    assert!(text.contains("values for") && text.contains("one log L per row of theta"), "{text}");
+    let wide = Likelihood::tensor_derived(["a", "b"], |theta: Tensor<2>| {
+        (theta.clone().sum_dim(1).squeeze_dim::<1>(1), theta.narrow(1, 0, 3))
+    });
+    let text = sample(&prior, &wide, backends).unwrap_err().to_string();
+    assert!(text.contains(", 3]; return [n_points, n_derived] = [") && text.contains(", 2]"), "{text}");
 }
 
-#[test]
-fn a_maker_that_panics_is_told_before_the_first_draw() {
+fn a_maker_that_panics_is_told_before_the_first_draw(backends: Backends) {
     let prior = prior();
-    for backends in backends() {
-        let likelihood = Likelihood::tensor_on(|device: &Device| {
-            let catalogue = Tensor::<1>::from_data([1.0, 2.0], device).reshape([3]);
-            move |theta: Tensor<2>| theta.sum_dim(1).squeeze_dim::<1>(1) * catalogue.clone().sum()
-        });
-        let error = sample(&prior, &likelihood, backends).unwrap_err();
-        assert!(matches!(error.kind, RunErrorKind::Likelihood(EvaluationError::Data { .. })), "{error:?}");
-        assert!(error.to_string().starts_with("the maker of the tensor likelihood: it panicked:"), "{error}");
-        assert_eq!(error.result.n_like(), 0);
-    }
+    let likelihood = Likelihood::tensor_on(|device: &Device| {
+        let catalogue = Tensor::<1>::from_data([1.0, 2.0], device).reshape([3]);
+        move |theta: Tensor<2>| theta.sum_dim(1).squeeze_dim::<1>(1) * catalogue.clone().sum()
+    });
+    let error = sample(&prior, &likelihood, backends).unwrap_err();
+    assert!(matches!(error.kind, RunErrorKind::Likelihood(EvaluationError::Data { .. })), "{error:?}");
+    assert!(error.to_string().starts_with("the maker of the tensor likelihood: it panicked:"), "{error}");
+    assert_eq!(error.result.n_like(), 0);
 }
 
-#[test]
-fn nan_is_an_error_that_names_the_point_or_is_counted() {
+fn nan_is_an_error_that_names_the_point_or_is_counted(backends: Backends) {
     let prior = prior();
-    for backends in backends() {
-        let likelihood = Likelihood::tensor(|theta: Tensor<2>| column(&theta, 1).log().squeeze_dim::<1>(1));
-        let error = sample(&prior, &likelihood, backends.clone()).unwrap_err();
-        let RunErrorKind::Likelihood(EvaluationError::NonFinite { place, value }) = &error.kind else {
-            panic!("{error}")
-        };
-        assert!(value.is_nan() && place.rows.len() == 1 && place.parameters[1].0 == "slope", "{error}");
-        assert!(place.parameters[1].1 < 0.0, "{error}");
-        let result = sample(&prior, &likelihood.non_finite(NonFinite::Reject), backends).unwrap();
-        // The mean of x / 10 over x from 0 to 5.
-        assert!((result.evidence().log_z - 1.25f64.ln()).abs() < MAX_PULL * result.evidence().log_z_error, "{result}");
-        assert!(result.n_non_finite() > 50);
-    }
+    let likelihood = Likelihood::tensor(|theta: Tensor<2>| column(&theta, 1).log().squeeze_dim::<1>(1));
+    let error = sample(&prior, &likelihood, backends.clone()).unwrap_err();
+    let RunErrorKind::Likelihood(EvaluationError::NonFinite { place, value }) = &error.kind else { panic!("{error}") };
+    assert!(value.is_nan() && place.rows.len() == 1 && place.parameters[1].0 == "slope", "{error}");
+    assert!(place.parameters[1].1 < 0.0, "{error}");
+    let result = sample(&prior, &likelihood.non_finite(NonFinite::Reject), backends).unwrap();
+    // The mean of x / 10 over x from 0 to 5.
+    assert!((result.evidence().log_z - 1.25f64.ln()).abs() < MAX_PULL * result.evidence().log_z_error, "{result}");
+    assert!(result.n_non_finite() > 50);
 }
 
-/// The CPU, and a device where there is one.
-fn backends() -> Vec<Backends> {
-    #[cfg(feature = "gpu")]
-    if let Some(gpu) = default_device() {
-        return vec![cpu(), (gpu, Backend::cpu(1)).into()];
-    }
-    vec![cpu()]
+/// What the values are must not depend on the clock: burn may add in another order for another number of rows.
+fn a_slow_batch_is_cut_between_calls(backends: Backends) {
+    let on_device = matches!(backends.likelihood, Backend::Gpu(_));
+    // Nearly all rows of the first batch in a second: by the clock alone the second would be cut there.
+    let (n_batch, calls) = if on_device { (10_000, vec![8192, 1808]) } else { (2500, vec![1024, 1024, 452]) };
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = seen.clone();
+    let likelihood = Likelihood::tensor(move |theta: Tensor<2>| {
+        let [n, _] = theta.dims();
+        let mut seen = log.lock().unwrap();
+        // The reference of a device and looks at its precision are no part of the batches.
+        if n > 400 && (theta.dtype() == DType::F32) == on_device {
+            seen.push(n);
+            if seen.len() == 1 {
+                std::thread::sleep(Duration::from_millis(1200));
+            }
+        }
+        theta.square().sum_dim(1).squeeze_dim::<1>(1) * -0.5
+    });
+    let sampler = NeuralBoundSampler::default().n_live(n_batch).n_batch(n_batch).n_networks(0).seed(1);
+    Run::new(&prior(), &likelihood).backends(backends).n_like_max(2 * n_batch).sample(sampler).unwrap();
+    let mut seen = seen.lock().unwrap().clone();
+    let mut expected = [calls.clone(), calls].concat();
+    seen.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(seen, expected);
 }
 
 #[cfg(feature = "gpu")]
-#[test]
 fn a_device_agrees_with_the_cpu_to_f32() {
-    let Some(gpu) = default_device() else { return };
+    let gpu = gpu();
     let prior = prior();
     // The first points of a run are draws of the prior, and the same on every machine.
     let run = |likelihood: &Likelihood, backend: Backend| {
@@ -253,9 +310,8 @@ fn a_device_agrees_with_the_cpu_to_f32() {
 }
 
 #[cfg(feature = "gpu")]
-#[test]
 fn all_four_pairs_agree() {
-    let Some(gpu) = default_device() else { return };
+    let gpu = gpu();
     let (prior, likelihood) = (prior(), line());
     let reference = sample(&prior, &line_closure(), cpu()).unwrap();
     let machines = [Backend::cpu(2), gpu];
@@ -275,9 +331,8 @@ fn all_four_pairs_agree() {
 }
 
 #[cfg(feature = "gpu")]
-#[test]
 fn tensors_too_large_for_the_device_are_tried_with_fewer_rows() {
-    let Some(gpu) = default_device() else { return };
+    let gpu = gpu();
     let prior = Prior::new().uniform("x", 0.0..1.0);
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();
@@ -300,17 +355,14 @@ fn tensors_too_large_for_the_device_are_tried_with_fewer_rows() {
 }
 
 #[cfg(feature = "gpu")]
-#[test]
 fn a_device_lost_in_mid_run_leaves_the_points_and_the_next_run_goes_on() {
-    use std::time::Duration;
-
     use livepoint::testing::internals::lose_gpu;
 
     let prior = prior();
     // Options of this test's own are a context of its own: the others' devices live on.
     for (k, when) in ["before", "read", "after"].into_iter().enumerate() {
-        let options = GpuOptions::default().software(true).timeout(Duration::from_secs(101 + k as u64));
-        let Some(gpu) = device(options.clone()) else { return };
+        let options = device::options().timeout(Duration::from_secs(101 + k as u64));
+        let gpu = Backend::from(options.clone());
         let calls = AtomicUsize::new(0);
         let lost = options.clone();
         let fragile = Likelihood::tensor_derived(["end"], move |theta: Tensor<2>| {
@@ -357,10 +409,7 @@ fn a_device_lost_in_mid_run_leaves_the_points_and_the_next_run_goes_on() {
 }
 
 #[cfg(feature = "gpu")]
-#[test]
 fn a_device_is_lost_to_a_wgsl_likelihood_with_and_without_burn() {
-    use std::time::Duration;
-
     use livepoint::testing::internals::lose_gpu;
 
     let prior = Prior::new().uniform("x", -5.0..5.0).uniform("y", -5.0..5.0);
@@ -368,8 +417,8 @@ fn a_device_is_lost_to_a_wgsl_likelihood_with_and_without_burn() {
         "fn log_likelihood(theta: Theta) -> f32 { return -0.5 * (theta[0] * theta[0] + theta[1] * theta[1]); }",
     ));
     for (k, with_burn) in [false, true].into_iter().enumerate() {
-        let options = GpuOptions::default().software(true).timeout(Duration::from_secs(201 + k as u64));
-        let Some(gpu) = device(options.clone()) else { return };
+        let options = device::options().timeout(Duration::from_secs(201 + k as u64));
+        let gpu = Backend::from(options.clone());
         if with_burn {
             let tensor = Likelihood::tensor(|theta: Tensor<2>| theta.sum_dim(1).squeeze_dim::<1>(1));
             Run::new(&prior, tensor).backends((gpu.clone(), Backend::cpu(1))).n_like_max(10).sample(small()).unwrap();
@@ -389,20 +438,16 @@ fn a_device_is_lost_to_a_wgsl_likelihood_with_and_without_burn() {
 }
 
 #[cfg(feature = "gpu")]
-#[test]
 fn a_device_with_less_than_its_adapter_is_refused_in_words() {
-    let Some(gpu) = device(GpuOptions::default().webgpu_limits(true)) else { return };
+    let gpu = Backend::from(device::options().webgpu_limits(true));
     let error = sample(&prior(), &line(), (gpu, Backend::cpu(1))).unwrap_err();
     assert!(matches!(error.kind, RunErrorKind::Likelihood(EvaluationError::Device(_))), "{error:?}");
     assert!(error.to_string().contains("leave GpuOptions::webgpu_limits out") && error.result.n_like() == 0, "{error}");
 }
 
 #[cfg(feature = "gpu")]
-#[test]
 fn no_room_on_the_device_is_a_typed_error_and_the_device_lives_on() {
-    use livepoint::burn::tensor::DType;
-
-    let Some(gpu) = default_device() else { return };
+    let gpu = gpu();
     let prior = prior();
     let huge = Likelihood::tensor(|theta: Tensor<2>| {
         let theta_sum = theta.clone().sum_dim(1);
@@ -421,4 +466,23 @@ fn no_room_on_the_device_is_a_typed_error_and_the_device_lives_on() {
     );
     println!("{error}");
     sample(&prior, &line(), (gpu, Backend::cpu(1))).unwrap();
+}
+
+#[cfg(feature = "gpu")]
+fn advice_is_what_tensors_can_follow() {
+    let refused = |prior: &Prior, likelihood: Likelihood| {
+        let error = sample(prior, &likelihood, (gpu(), Backend::cpu(1))).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("f64") && text.contains("subtract an offset") && !text.contains("theta_hi"), "{text}");
+        error
+    };
+    let flat = || Likelihood::tensor(|theta: Tensor<2>| theta.sum_dim(1).squeeze_dim::<1>(1) * 0.0);
+    let error = refused(&Prior::new().uniform("day", 2_459_000.0..2_459_100.0), flat());
+    assert!(matches!(error.kind, RunErrorKind::Likelihood(EvaluationError::Data { .. })), "{error:?}");
+    let narrow = Likelihood::tensor(|theta: Tensor<2>| {
+        let chi2 = ((column(&theta, 0) - 0.7) * 5e7).square() + (column(&theta, 1) - 0.3).square();
+        chi2.squeeze_dim::<1>(1) * -0.5
+    });
+    let error = refused(&Prior::new().uniform("x", 0.0..1.0).uniform("y", 0.0..1.0), narrow);
+    assert!(matches!(error.kind, RunErrorKind::Precision { .. }), "{error:?}");
 }

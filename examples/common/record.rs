@@ -19,8 +19,11 @@ pub enum Sampler {
 pub struct Record {
     problem: &'static str,
     sampler: Sampler,
+    /// The backends that ran: `auto` is what it turned out to be.
     likelihood_backend: String,
     sampler_backend: String,
+    likelihood_device: Option<String>,
+    sampler_device: Option<String>,
     /// Of the likelihood's pool.
     threads: usize,
     seed: u64,
@@ -63,13 +66,15 @@ pub fn measure(
     let (wall, cpu) = (Instant::now(), usage().cpu_s);
     let result = run.backends(backends.clone()).sample(sampler.seed(seed))?;
     let (wall_s, usage) = (wall.elapsed().as_secs_f64(), usage());
-    let evidence = result.evidence();
+    let (evidence, ran) = (result.evidence(), result.backends());
     let record = Record {
         problem: problem.name,
         sampler: kind,
-        likelihood_backend: backends.likelihood.to_string(),
-        sampler_backend: backends.sampler.to_string(),
-        threads: backends.likelihood.threads(),
+        likelihood_backend: ran.likelihood.to_string(),
+        sampler_backend: ran.sampler.to_string(),
+        likelihood_device: result.likelihood_device().map(str::to_owned),
+        sampler_device: result.sampler_device().map(str::to_owned),
+        threads: ran.likelihood.threads(),
         seed,
         n_dim: problem.n_dim,
         n_like: result.n_like(),

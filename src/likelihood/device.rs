@@ -54,14 +54,14 @@ impl OnDevice {
                 let (options, signature) = form.prepare(prior.n_params())?;
                 let plan = TransformPlan::new(prior.columns(), signature.theta_pair);
                 if !signature.theta_pair {
-                    check_ranges(prior, &plan)?;
+                    check_ranges(prior, &plan, "or write the likelihood as log_likelihood(theta_hi, theta_lo)")?;
                 }
                 let kernel = EvaluateKernel::new(gpu.clone(), &options, &plan)?;
                 Ok(Self { plan, program: Program::Wgsl(kernel) })
             }
             DeviceForm::Tensor(form) => {
                 let plan = TransformPlan::new(prior.columns(), false);
-                check_ranges(prior, &plan)?;
+                check_ranges(prior, &plan, "or use the CPU for the likelihood, where tensors are f64")?;
                 let program = TensorProgram::open(gpu, form, &plan)?;
                 Ok(Self { plan, program: Program::Tensor(program) })
             }
@@ -73,9 +73,17 @@ impl OnDevice {
         match &self.program {
             Program::Wgsl(kernel) => {
                 let Signature { theta_pair, value_pair, .. } = kernel.signature();
-                DevicePrecision { theta_pair, value_pair }
+                DevicePrecision { theta_pair, value_pair, tensors: false }
             }
-            Program::Tensor(_) => DevicePrecision { theta_pair: false, value_pair: false },
+            Program::Tensor(_) => DevicePrecision { theta_pair: false, value_pair: false, tensors: true },
+        }
+    }
+
+    /// As [`Evaluator::rows_per_call`](super::Evaluator::rows_per_call).
+    pub(super) fn rows_per_call(&self) -> usize {
+        match &self.program {
+            Program::Wgsl(_) => 1,
+            Program::Tensor(program) => program.rows(),
         }
     }
 
@@ -154,6 +162,7 @@ impl OnDevice {
 /// As [`OnDevice::open`], as far as they need no device.
 #[cfg(feature = "testing")]
 pub(crate) fn composed(prior: &Prior, likelihood: &Likelihood) -> Result<Option<String>, EvaluationError> {
+    likelihood.check_twin()?;
     let text = match &likelihood.device {
         None => return Ok(None),
         Some(DeviceForm::Wgsl(form)) => {
@@ -193,15 +202,14 @@ pub(crate) fn resident_rate(
     Ok(n as f64 / each)
 }
 
-/// Refuses ranges of the prior that f32 cannot walk, such as Julian dates.
-fn check_ranges(prior: &Prior, plan: &TransformPlan) -> Result<(), EvaluationError> {
+/// Refuses ranges of the prior that f32 cannot walk, such as Julian dates; `otherwise` is what helps but an offset.
+fn check_ranges(prior: &Prior, plan: &TransformPlan, otherwise: &str) -> Result<(), EvaluationError> {
     for (name, column) in prior.names().iter().zip(&plan.columns) {
         if let &Column::Uniform { lo, hi } = column
             && steps_across(lo, hi) < LEAST_STEPS
         {
             let problem = format!(
-                "f32 has {:.0} steps between {lo} and {hi}; subtract an offset from the parameter, or write the likelihood as \
-                 log_likelihood(theta_hi, theta_lo)",
+                "f32 has {:.0} steps between {lo} and {hi}; subtract an offset from the parameter, {otherwise}",
                 steps_across(lo, hi)
             );
             return Err(EvaluationError::Data { what: format!("parameter `{name}`"), problem });

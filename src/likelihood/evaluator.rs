@@ -15,6 +15,8 @@ use crate::prior::Prior;
 pub(crate) struct DevicePrecision {
     pub(crate) theta_pair: bool,
     pub(crate) value_pair: bool,
+    /// Whether the likelihood is written in tensors, which have no pairs to change to.
+    pub(crate) tensors: bool,
 }
 
 /// The likelihood half of a run.
@@ -32,6 +34,7 @@ impl Evaluator {
     /// # Errors
     /// A likelihood that cannot run there, WGSL that does not validate, data that f32 cannot hold, a device that refuses.
     pub(crate) fn open(prior: &Prior, likelihood: &Likelihood, machine: Machine) -> Result<Self, EvaluationError> {
+        likelihood.check_twin()?;
         #[cfg(feature = "gpu")]
         let device = match &machine {
             Machine::Gpu { gpu, .. } => Some(OnDevice::open(gpu, prior, likelihood)?),
@@ -80,6 +83,20 @@ impl Evaluator {
         self.machine.pool().threads()
     }
 
+    /// Rows that the likelihood is called with where its values may depend on their number, else 1: who cuts a batch cuts it at multiples, so that the
+    /// calls are those of the whole batch.
+    pub(crate) fn rows_per_call(&self) -> usize {
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &self.device {
+            return device.rows_per_call();
+        }
+        #[cfg(feature = "tensor")]
+        if let super::Split::Rows(rows) = self.likelihood.split {
+            return rows;
+        }
+        1
+    }
+
     /// Derived values of each point.
     pub(crate) fn n_derived(&self) -> usize {
         self.likelihood.derived_names.len()
@@ -124,6 +141,23 @@ impl Evaluator {
 }
 
 impl Likelihood {
+    /// Holds the twin of a WGSL likelihood to the names of the text.
+    ///
+    /// # Errors
+    /// A twin with other derived values than the text.
+    pub(super) fn check_twin(&self) -> Result<(), EvaluationError> {
+        match &self.twin_names {
+            Some(names) if *names != self.derived_names => Err(EvaluationError::Data {
+                what: "the twin of the WGSL likelihood".to_owned(),
+                problem: format!(
+                    "it has the derived values {names:?} and the text {:?}; give both the same names in the same order",
+                    self.derived_names
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes the form that runs on the CPU ready; cheap after the first time.
     fn open_host(&self) -> Result<(), EvaluationError> {
         #[cfg(feature = "tensor")]

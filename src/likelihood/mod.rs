@@ -124,6 +124,8 @@ pub struct Likelihood {
     #[cfg(feature = "tensor")]
     tensor: Option<Arc<tensor::TensorLikelihood>>,
     derived_names: Arc<[String]>,
+    /// Derived values of the twin; none but for WGSL with a twin.
+    twin_names: Option<Arc<[String]>>,
     split: Split,
     non_finite: NonFinite,
 }
@@ -133,6 +135,7 @@ impl Likelihood {
     pub fn new(likelihood: impl VectorizedLikelihood + 'static) -> Self {
         Self {
             derived_names: likelihood.derived_names().into(),
+            twin_names: None,
             split: if likelihood.split_batches() { Split::PerThread } else { Split::Whole },
             host: Some(Arc::new(likelihood)),
             #[cfg(feature = "gpu")]

@@ -18,7 +18,6 @@ impl WgslLikelihood {
     /// # Errors
     /// Data that f32 cannot hold, names that WGSL does not take, text that does not validate.
     pub(super) fn prepare(&self, n_params: usize) -> Result<(EvaluateOptions, Signature), EvaluationError> {
-        self.check_twin()?;
         let mut options = EvaluateOptions {
             user: self.text.clone(),
             declarations: String::new(),
@@ -34,23 +33,6 @@ impl WgslLikelihood {
         }
         let signature = options.signature(n_params)?;
         Ok((options, signature))
-    }
-
-    /// Holds the twin to the names of the text.
-    ///
-    /// # Errors
-    /// A twin with other derived values than the text.
-    fn check_twin(&self) -> Result<(), EvaluationError> {
-        match &self.twin {
-            Some(twin) if *twin.derived_names != *self.derived => Err(EvaluationError::Data {
-                what: "the twin of the WGSL likelihood".to_owned(),
-                problem: format!(
-                    "it has the derived values {:?} and the text {:?}; give both the same names in the same order",
-                    twin.derived_names, self.derived
-                ),
-            }),
-            _ => Ok(()),
-        }
     }
 
     fn add(&self, Item { name, kind }: &Item, options: &mut EvaluateOptions) -> Result<(), EvaluationError> {

@@ -224,6 +224,7 @@ impl From<WgslLikelihood> for Likelihood {
         Self {
             host: wgsl.twin.as_ref().and_then(|twin| twin.host.clone()),
             derived_names: wgsl.derived.as_slice().into(),
+            twin_names: wgsl.twin.as_ref().map(|twin| twin.derived_names.clone()),
             split: wgsl.twin.as_ref().map_or(Split::PerThread, |twin| twin.split),
             non_finite: wgsl.non_finite,
             #[cfg(feature = "tensor")]

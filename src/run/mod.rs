@@ -70,7 +70,8 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// Ends the run after this time by the clock; it is looked at about once a second, and a bound under training is finished first.
+    /// Ends the run after this time by the clock; it is looked at about once a second, but a call of a tensor likelihood and a bound under training
+    /// are finished first.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -160,7 +161,7 @@ impl<'a> Run<'a> {
 
         let n_like_before = sampler.samples().len();
         let mut watch = Watch { start, last: None, newest: None, phase: "", sampling: None, n_like_before };
-        let mut seconds_per_row = 0.0;
+        let mut seconds_per_row = None;
         loop {
             let n_like = sampler.samples().len();
             let room = self.n_like_max.map_or(usize::MAX, |max| max.saturating_sub(n_like));
@@ -182,18 +183,17 @@ impl<'a> Run<'a> {
             };
 
             let n = proposal.u.nrows();
-            let piece = if seconds_per_row > 0.0 { (PIECE_S / seconds_per_row) as usize } else { n };
-            let piece = piece.max(evaluator.threads()).max(1);
+            let most = seconds_per_row.map_or(n, |each| (PIECE_S / each) as usize).max(evaluator.threads());
             let mut evaluated = Evaluated::empty(n_derived);
             let mut stop = None;
             while evaluated.len() < n && stop.is_none() {
                 let from = evaluated.len();
-                let to = (from + piece).min(n);
+                let to = from.saturating_add(piece(most, evaluator.rows_per_call())).min(n);
                 let before = Instant::now();
                 let part = evaluator.evaluate(proposal.u.slice(s![from..to, ..]));
                 let wall = before.elapsed().as_secs_f64();
                 tally.timing.likelihood_wall_s += wall;
-                seconds_per_row = wall / (to - from) as f64;
+                seconds_per_row = Some(wall / (to - from) as f64);
                 match part {
                     Ok(part) => {
                         tally.timing.likelihood_s += part.likelihood_cpu_s;
@@ -267,6 +267,11 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Rows of a piece of at least `most` rows and one: whole calls of the likelihood, whose values must not depend on the clock.
+fn piece(most: usize, rows_per_call: usize) -> usize {
+    most.max(1).checked_next_multiple_of(rows_per_call).unwrap_or(usize::MAX)
+}
+
 /// What f32 may have done to what the sampler holds now.
 fn precision_of<S: Sampler>(sampler: &S, evaluator: &Evaluator) -> Vec<String> {
     let (samples, log_weight) = (sampler.samples(), sampler.log_weights());
@@ -325,4 +330,23 @@ struct Watch {
     /// When the sampling phase was first seen, and the effective points then.
     sampling: Option<(Instant, f64)>,
     n_like_before: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::piece;
+
+    #[test]
+    fn pieces_are_whole_calls() {
+        for (most, rows_per_call, expected) in [
+            (0, 1, 1),
+            (7, 1, 7),
+            (0, 1024, 1024),
+            (1024, 1024, 1024),
+            (1025, 1024, 2048),
+            (usize::MAX, 1024, usize::MAX),
+        ] {
+            assert_eq!(piece(most, rows_per_call), expected, "{most} {rows_per_call}");
+        }
+    }
 }

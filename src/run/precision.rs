@@ -138,12 +138,12 @@ pub(super) fn after_run(
     let spacing = f64::from((largest as f32).next_up() - largest as f32);
     if !precision.value_pair && spacing > WIDE_SPACING {
         warnings.push(format!(
-            "log L reaches {largest:.3e}, where f32 has steps of {spacing:.3}; return it in two parts as vec2<f32> (sum_pair of the library adds \
-             up so), or leave a constant out of it"
+            "log L reaches {largest:.3e}, where f32 has steps of {spacing:.3}; {}",
+            value_advice(precision)
         ));
     }
     if evaluator.has_reference() {
-        warnings.extend(shift(evaluator, u, log_l, log_z_error));
+        warnings.extend(shift(evaluator, precision, u, log_l, log_z_error));
     }
     warnings
 }
@@ -173,9 +173,9 @@ fn unresolved(
     let mut found: Vec<(String, String)> = narrow.into_iter().map(told).collect();
     if let Some((.., width)) = noise.into_iter().min_by(|a, b| a.2.total_cmp(&b.2)) {
         let problem = format!(
-            "rounding makes it jump by {:.3} from one step of a parameter to the next, and no less over larger steps; add up in two parts (Sum, \
-             vec2<f32>) or in terms (sum_over), leave a constant out of it, or use the CPU for it",
-            1.0 / width
+            "rounding makes it jump by {:.3} from one step of a parameter to the next, and no less over larger steps; {}",
+            1.0 / width,
+            sum_advice(precision)
         );
         found.push(("log L".to_owned(), problem));
     }
@@ -183,7 +183,13 @@ fn unresolved(
 }
 
 /// Warns when log Z by the f64 reference would be another.
-fn shift(evaluator: &Evaluator, u: ArrayView2<f64>, log_l: ArrayView1<f64>, log_z_error: f64) -> Option<String> {
+fn shift(
+    evaluator: &Evaluator,
+    precision: DevicePrecision,
+    u: ArrayView2<f64>,
+    log_l: ArrayView1<f64>,
+    log_z_error: f64,
+) -> Option<String> {
     let n = affordable(evaluator, u).ok()?;
     let reference = evaluator.reference(u.slice(s![..n, ..])).ok()?.log_l;
     // Z_reference / Z_device is the mean of L_reference / L_device over the posterior of the device.
@@ -195,16 +201,38 @@ fn shift(evaluator: &Evaluator, u: ArrayView2<f64>, log_l: ArrayView1<f64>, log_
     seen.then(|| {
         format!(
             "f32 moves log Z: by the f64 form of the likelihood it would be {shift:+.4} +- {error:.4} higher, against an error of {log_z_error:.4}; \
-             add up in two parts (Sum, vec2<f32>) or use the CPU for the likelihood"
+             {}",
+            sum_advice(precision)
         )
     })
 }
 
+/// What to do about a posterior of few steps.
 fn advice(precision: DevicePrecision) -> &'static str {
-    if precision.theta_pair {
+    if precision.tensors {
+        "subtract an offset from the parameter, narrow the prior, or use the CPU for the likelihood, where tensors are f64"
+    } else if precision.theta_pair {
         "use the CPU for the likelihood, or narrow the prior around the peak"
     } else {
         "write the likelihood as log_likelihood(theta_hi, theta_lo), narrow the prior, or use the CPU for it"
+    }
+}
+
+/// What to do about a large log L.
+fn value_advice(precision: DevicePrecision) -> &'static str {
+    if precision.tensors {
+        "leave a constant out of it, or use the CPU for the likelihood, where tensors are f64"
+    } else {
+        "return it in two parts as vec2<f32> (sum_pair of the library adds up so), or leave a constant out of it"
+    }
+}
+
+/// What to do about rounding in log L.
+fn sum_advice(precision: DevicePrecision) -> &'static str {
+    if precision.tensors {
+        "subtract offsets from parameters and data, or use the CPU for the likelihood, where tensors are f64"
+    } else {
+        "add up in two parts (Sum, vec2<f32>) or use the CPU for the likelihood"
     }
 }
 
@@ -276,5 +304,22 @@ fn lenient(evaluated: Result<crate::batch::Evaluated, EvaluationError>) -> Resul
         Ok(evaluated) => Ok(Some(evaluated.log_l)),
         Err(EvaluationError::NonFinite { .. }) => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_advised_to_write_what_there_is_not() {
+        let tensors = DevicePrecision { theta_pair: false, value_pair: false, tensors: true };
+        for text in [advice, value_advice, sum_advice].map(|advice| advice(tensors)) {
+            assert!(text.contains("the CPU") && text.contains("f64"), "{text}");
+            assert!(!text.contains("theta_hi") && !text.contains("vec2"), "{text}");
+        }
+        let wgsl = |theta_pair| DevicePrecision { theta_pair, value_pair: false, tensors: false };
+        assert!(advice(wgsl(false)).contains("theta_hi") && !advice(wgsl(true)).contains("theta_hi"));
+        assert!(value_advice(wgsl(false)).contains("vec2") && sum_advice(wgsl(false)).contains("vec2"));
     }
 }

@@ -9,7 +9,8 @@ pub fn options() -> GpuOptions {
 
 /// Whether [`options`] find an adapter, or it is an error that they do not.
 pub fn is_there() -> bool {
-    let required = std::env::var("LIVEPOINT_REQUIRE_GPU").is_ok_and(|value| value == "1");
+    // Without the feature there is nothing that could be required.
+    let required = cfg!(feature = "gpu") && std::env::var("LIVEPOINT_REQUIRE_GPU").is_ok_and(|value| value == "1");
     required || list_gpus().iter().any(|gpu| gpu.api != GraphicsApi::OpenGl)
 }
 

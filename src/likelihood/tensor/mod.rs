@@ -121,6 +121,7 @@ impl TensorLikelihood {
         let form = Arc::new(Self { make: Box::new(make), names, host: OnceLock::new() });
         Likelihood {
             derived_names: form.names.as_slice().into(),
+            twin_names: None,
             split: Split::Rows(HOST_ROWS),
             host: Some(form.clone()),
             #[cfg(feature = "gpu")]
