@@ -10,7 +10,7 @@ use libtest_mimic::Trial;
 use livepoint::Backend;
 
 fn main() {
-    let mut trials: Vec<Trial> = contract::on_backend(&Backend::cpu(1))
+    let mut trials: Vec<Trial> = contract::on_backend(&Backend::cpu(3))
         .into_iter()
         .map(|check| device::trial(&format!("cpu::{}", check.name), true, check.run))
         .collect();

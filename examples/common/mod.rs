@@ -107,18 +107,32 @@ fn parse_backend(text: &str) -> Result<Chosen, String> {
                 Err(format!("`{count}` is not a number of threads from 1 to {}; write cpu:2 for two threads", u16::MAX))
             }
         },
-        ("gpu", None) => Ok(Chosen::Other(Backend::gpu())),
-        ("gpu", Some("")) => Err("nothing stands behind the colon; write gpu, gpu:0 or gpu:NAME".to_owned()),
-        ("gpu", Some("software")) => Ok(Chosen::Other(GpuOptions::default().software(true).into())),
-        ("gpu", Some(detail)) => {
-            let options = GpuOptions::default();
-            Ok(Chosen::Other(
-                detail.parse().map_or_else(|_| options.clone().name(detail), |n| options.clone().index(n)).into(),
-            ))
-        }
+        ("gpu", detail) => parse_gpu_detail(detail).map(|options| Chosen::Other(options.into())),
         ("auto", None) => Ok(Chosen::Other(Backend::auto())),
         _ => Err("not a backend; use gpu, cpu or auto, cpu:N with N threads, or gpu:N or gpu:NAME for one of several"
             .to_owned()),
+    }
+}
+
+/// A device as the command line names it: gpu, gpu:N, gpu:NAME or gpu:software.
+#[allow(dead_code)] // not every example takes a device
+pub fn parse_gpu(text: &str) -> Result<GpuOptions, String> {
+    match parse_backend(text)? {
+        Chosen::Other(Backend::Gpu(options)) => Ok(options),
+        _ => Err("not a device; use gpu, gpu:N, gpu:NAME or gpu:software".to_owned()),
+    }
+}
+
+fn parse_gpu_detail(detail: Option<&str>) -> Result<GpuOptions, String> {
+    let options = GpuOptions::default();
+    match detail {
+        None => Ok(options),
+        Some("") => Err("nothing stands behind the colon; write gpu, gpu:0 or gpu:NAME".to_owned()),
+        Some("software") => Ok(options.software(true)),
+        Some(detail) => Ok(match detail.parse() {
+            Ok(index) => options.index(index),
+            Err(_) => options.name(detail),
+        }),
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! One program, so that it can be carried to a machine and run there: `gpu_report --backend gpu --out report`.
 
+#[allow(dead_code)]
+#[path = "../common/mod.rs"]
+mod common;
 #[path = "../../tests/contract/mod.rs"]
 mod contract;
 mod numbers;
@@ -21,7 +24,7 @@ use livepoint::{GpuOptions, list_gpus};
 #[derive(Parser)]
 struct Args {
     /// Device: gpu, gpu:N, gpu:NAME or gpu:software
-    #[arg(long, value_name = "BACKEND", default_value = "gpu", value_parser = parse_device)]
+    #[arg(long, value_name = "BACKEND", default_value = "gpu", value_parser = common::parse_gpu)]
     backend: GpuOptions,
     /// Parts of the report [default: all]
     #[arg(long, value_enum, value_name = "PART", value_delimiter = ',')]
@@ -118,18 +121,6 @@ fn contract_part(options: &GpuOptions) -> (&'static str, String, bool) {
     }
     let _ = writeln!(text, "\n{passed} passed, {failed} failed, {:.1} s", start.elapsed().as_secs_f64());
     ("contract.md", text, failed == 0)
-}
-
-fn parse_device(text: &str) -> Result<GpuOptions, String> {
-    let options = GpuOptions::default();
-    match text.split_once(':') {
-        None if text == "gpu" => Ok(options),
-        Some(("gpu", "software")) => Ok(options.software(true)),
-        Some(("gpu", detail)) if !detail.is_empty() => {
-            Ok(detail.parse().map_or_else(|_| options.clone().name(detail), |index| options.clone().index(index)))
-        }
-        _ => Err("not a device; use gpu, gpu:N, gpu:NAME or gpu:software".to_owned()),
-    }
 }
 
 /// The commit that the program was built from, where git told.

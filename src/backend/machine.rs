@@ -72,7 +72,7 @@ impl Machine {
         }
     }
 
-    /// The backend by which it would be opened again, as a result states it: `cpu:2`, `gpu`.
+    /// What was asked for, with `auto` become what it turned out to be.
     pub(crate) fn backend(&self, asked: &Backend) -> Backend {
         match (self, asked) {
             (Self::Cpu(_), Backend::Auto) => Backend::cpu(0),
@@ -82,11 +82,18 @@ impl Machine {
         }
     }
 
+    /// Its threads, in words.
+    pub(crate) fn threads_name(&self) -> String {
+        match self.pool().threads() {
+            1 => "1 thread".to_owned(),
+            threads => format!("{threads} threads"),
+        }
+    }
+
     /// What it is made of, in words: `2 threads`, `NVIDIA H200 (discrete, Vulkan)`.
     pub(crate) fn device_name(&self) -> String {
         match self {
-            Self::Cpu(pool) if pool.threads() == 1 => "1 thread".to_owned(),
-            Self::Cpu(pool) => format!("{} threads", pool.threads()),
+            Self::Cpu(_) => self.threads_name(),
             #[cfg(feature = "gpu")]
             Self::Gpu { gpu, .. } => gpu.name(),
         }

@@ -28,6 +28,8 @@ pub(crate) struct BufferData {
     /// WGSL type of an element.
     pub(crate) element: String,
     pub(crate) values: Vec<f32>,
+    /// Elements that a likelihood may loop over.
+    pub(crate) rows: usize,
 }
 
 /// What a kernel is made of.
@@ -141,8 +143,9 @@ pub(crate) struct EvaluateKernel {
 /// What changes from batch to batch.
 struct State {
     buffers: Option<Buffers>,
-    /// Rows of the next chunk.
+    /// Rows of the next chunk, and the most there may be.
     rows: usize,
+    rows_max: usize,
 }
 
 /// Room for `rows` points.
@@ -182,6 +185,20 @@ impl EvaluateKernel {
                         .to_owned(),
             }));
         }
+        // A loop over data names their number.
+        let looped = |buffer: &&BufferData| options.user.contains(&format!("N_{}", buffer.name.to_uppercase()));
+        let longest = options.buffers.iter().filter(looped).max_by_key(|buffer| buffer.rows);
+        if let (false, Some(limit), Some(buffer)) = (signature.term, traits.loop_limit, longest)
+            && buffer.rows > limit as usize
+        {
+            return Err(KernelError::Device(DeviceError::Limit {
+                adapter: gpu.name(),
+                what: format!("a loop over `{}`, in iterations,", buffer.name),
+                needed: buffer.rows as u64,
+                limit: u64::from(limit),
+                advice: "it cuts longer ones short in silence: write the sum as log_likelihood_term with .sum_over(n)",
+            }));
+        }
         let storage_limit = gpu.limits.max_storage_buffers_per_shader_stage as usize;
         let n_storage = OWN_BINDINGS - 1 + options.buffers.len();
         if n_storage > storage_limit {
@@ -210,7 +227,7 @@ impl EvaluateKernel {
         let groups = limits.max_compute_workgroups_per_dimension as usize;
         let rows_max = if signature.term { groups } else { groups * WORKGROUP };
         let rows_max = rows_max.min(storage / (8 * n_in.max(1))).min(storage / (4 * n_out)).max(1);
-        let state = Mutex::new(State { buffers: None, rows: FIRST_ROWS.min(rows_max) });
+        let state = Mutex::new(State { buffers: None, rows: FIRST_ROWS.min(rows_max), rows_max });
         let kernel = Self { gpu, pipeline, data, batch, signature, n_in, n_out, rows_max, state };
         // No points: the driver compiles, and what follows is timed without it.
         let buffers = kernel.room(1)?;
@@ -249,14 +266,22 @@ impl EvaluateKernel {
             input.resize(n * self.n_in, [0.0; 2]);
             fill(start..start + n, &mut input);
             let before = Instant::now();
-            let output = self.chunk(state, n, &input)?;
+            let output = match self.chunk(state, n, &input) {
+                // A card that others use too may have no room for what it could hold.
+                Err(DeviceError::OutOfMemory { .. }) if n > 1 => {
+                    state.rows = n / 2;
+                    state.rows_max = n / 2;
+                    continue;
+                }
+                output => output?,
+            };
             let seconds = before.elapsed().as_secs_f64();
             take(start..start + n, &output);
             start += n;
             // By at most four at a time: the first chunks of a device are slower than the next.
             let possible = (n as f64 * (CHUNK_S / seconds.max(1e-6)).min(4.0)) as usize;
             if n == state.rows || possible < state.rows {
-                state.rows = possible.clamp(1, self.rows_max);
+                state.rows = possible.clamp(1, state.rows_max);
             }
         }
         Ok(())
@@ -265,7 +290,7 @@ impl EvaluateKernel {
     fn chunk(&self, state: &mut State, n: usize, input: &[[f32; 2]]) -> Result<Vec<f32>, DeviceError> {
         let buffers = match state.buffers.take() {
             Some(buffers) if buffers.rows >= n => buffers,
-            _ => self.room(n.next_power_of_two().min(self.rows_max))?,
+            _ => self.room(n.next_power_of_two().min(state.rows_max))?,
         };
         let commands = self.commands(&buffers, n, input)?;
         self.gpu.submit("the WGSL likelihood", commands)?;
@@ -288,12 +313,11 @@ impl EvaluateKernel {
     /// travels.
     ///
     /// # Errors
-    /// As [`run`](Self::run); more points than fit a dispatch are as many as do.
+    /// As [`run`](Self::run); `n` may be at most [`rows_max`](Self::rows_max).
     #[cfg(feature = "testing")]
-    pub(crate) fn resident(&self, n: usize, input: &[[f32; 2]], repeats: usize) -> Result<(f64, usize), DeviceError> {
-        let n = n.min(self.rows_max);
+    pub(crate) fn resident(&self, n: usize, input: &[[f32; 2]], repeats: usize) -> Result<f64, DeviceError> {
         let buffers = self.room(n)?;
-        let first = self.commands(&buffers, n, &input[..n * self.n_in])?;
+        let first = self.commands(&buffers, n, input)?;
         self.gpu.submit("a benchmark", first)?;
         let groups = if self.signature.term { n } else { n.div_ceil(WORKGROUP) }.max(1) as u32;
         let commands = self.gpu.scoped("a benchmark", 0, |device| {
@@ -308,7 +332,13 @@ impl EvaluateKernel {
         })?;
         let start = Instant::now();
         self.gpu.submit("a benchmark", commands)?;
-        Ok((start.elapsed().as_secs_f64() / repeats as f64, n))
+        Ok(start.elapsed().as_secs_f64() / repeats as f64)
+    }
+
+    /// The most points of one dispatch.
+    #[cfg(feature = "testing")]
+    pub(crate) fn rows_max(&self) -> usize {
+        self.rows_max
     }
 
     /// Uploads `n` points and records what takes them to results on the host's side.

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::evaluate::check_values;
 use super::evaluator::DevicePrecision;
+use super::shader::is_date;
 use super::tensor::TensorLikelihood;
 use super::tensor::device::{Failure, TensorProgram};
 use super::wgsl::WgslLikelihood;
@@ -192,22 +193,28 @@ pub(crate) fn resident_rate(
     let Program::Wgsl(kernel) = &device.program else { return Err(EvaluationError::HostOnly) };
     let pool = CpuPool::new(0, "benchmark")
         .map_err(|error| EvaluationError::Data { what: "the benchmark".to_owned(), problem: error.to_string() })?;
-    let mut input = vec![[0.0; 2]; u.nrows() * device.plan.n_travelling()];
-    let rows = 0..u.nrows();
+    let rows = 0..u.nrows().min(kernel.rows_max());
+    let u = u.slice(s![rows.clone(), ..]);
+    let mut input = vec![[0.0; 2]; rows.len() * device.plan.n_travelling()];
     pack(prior, &device.plan, u, &pool, &mut input)
         .map_err(|error| EvaluationError::Transform { rows, source: error.into() })?;
-    let (once, n) = kernel.resident(u.nrows(), &input, 1)?;
+    let once = kernel.resident(u.nrows(), &input, 1)?;
     let repeats = ((seconds / once.max(1e-6)) as usize).clamp(1, 1000);
-    let (each, _) = kernel.resident(u.nrows(), &input, repeats)?;
-    Ok(n as f64 / each)
+    Ok(u.nrows() as f64 / kernel.resident(u.nrows(), &input, repeats)?)
 }
 
 /// Refuses ranges of the prior that f32 cannot walk, such as Julian dates; `otherwise` is what helps but an offset.
 fn check_ranges(prior: &Prior, plan: &TransformPlan, otherwise: &str) -> Result<(), EvaluationError> {
     for (name, column) in prior.names().iter().zip(&plan.columns) {
-        if let &Column::Uniform { lo, hi } = column
-            && steps_across(lo, hi) < LEAST_STEPS
-        {
+        let (lo, hi) = match *column {
+            Column::Uniform { lo, hi } | Column::LogUniform { lo, hi } => (lo, hi),
+            // What holds nearly all of the prior.
+            Column::Normal { mean, sd } => (mean - 3.0 * sd, mean + 3.0 * sd),
+            Column::Cauchy { location, scale } => (location - 3.0 * scale, location + 3.0 * scale),
+            Column::Fixed(value) if is_date(value) => (value, value),
+            _ => continue,
+        };
+        if steps_across(lo, hi) < LEAST_STEPS {
             let problem = format!(
                 "f32 has {:.0} steps between {lo} and {hi}; subtract an offset from the parameter, {otherwise}",
                 steps_across(lo, hi)

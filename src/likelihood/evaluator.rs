@@ -75,7 +75,7 @@ impl Evaluator {
 
     /// Whether [`reference`](Self::reference) can be asked.
     pub(crate) fn has_reference(&self) -> bool {
-        self.likelihood.host.is_some()
+        self.likelihood.runs_on_cpu()
     }
 
     /// Threads that feed it.
@@ -118,6 +118,12 @@ impl Evaluator {
                 notes.push(format!(
                     "likelihood: {} cuts the loops of an invocation short after {limit} iterations, in silence; do not trust a \
                      likelihood with more there",
+                    gpu.name()
+                ));
+            }
+            if !traits.exact_sums {
+                notes.push(format!(
+                    "likelihood: the compiler of {} simplifies sums that must be exact; the library's sums are plain ones there",
                     gpu.name()
                 ));
             }
@@ -165,6 +171,11 @@ impl Likelihood {
             return tensor.open_host();
         }
         self.host.as_ref().map_or(Err(EvaluationError::NoTwin), |_| Ok(()))
+    }
+
+    /// Whether it has a form for the CPU.
+    pub(crate) fn runs_on_cpu(&self) -> bool {
+        self.host.is_some()
     }
 
     /// Whether a device could run it, or why not in words.

@@ -1,5 +1,7 @@
 //! What the text, the data and the constants of a WGSL likelihood become on a device.
 
+use std::collections::HashSet;
+
 use nalgebra::DMatrix;
 
 use super::EvaluationError;
@@ -8,6 +10,9 @@ use crate::kernel::{BufferData, EvaluateOptions, Signature, generated, is_name, 
 
 /// Spread of a column, relative to its largest value, below which it counts as constant.
 const CONSTANT: f64 = 1e-12;
+
+/// A tolerance of data from here on says that the user knows of dates.
+const DATE_TOLERANCE: f64 = 1e-5;
 
 /// Largest covariance matrix: its residuals are an array of every invocation.
 const MOST_ROWS: usize = 128;
@@ -28,7 +33,15 @@ impl WgslLikelihood {
         if self.n_terms == Some(0) {
             return Err(data("sum_over(0)", "a sum of no terms is no likelihood; give the number of data"));
         }
+        let mut taken = HashSet::new();
         for item in &self.items {
+            for name in item.names() {
+                if !taken.insert(name.clone()) || !is_name(&name) {
+                    let problem = "it is taken: by something before it, by the library, or by WGSL itself; choose another word of letters, \
+                                   digits and underscores that does not begin with lp_";
+                    return Err(data(&format!("name `{name}` (of `{}`)", item.name), problem));
+                }
+            }
             self.add(item, &mut options)?;
         }
         let signature = options.signature(n_params)?;
@@ -36,13 +49,6 @@ impl WgslLikelihood {
     }
 
     fn add(&self, Item { name, kind }: &Item, options: &mut EvaluateOptions) -> Result<(), EvaluationError> {
-        if !is_name(name) {
-            return Err(data(
-                &format!("name `{name}`"),
-                "WGSL or the library has another use for it, or does not take it; choose a word of letters, digits and underscores that \
-                 does not begin with lp_",
-            ));
-        }
         let capitals = name.to_uppercase();
         match kind {
             Kind::Constant(value) => {
@@ -65,7 +71,8 @@ impl WgslLikelihood {
                 };
                 let element = if rows.width == 1 { "f32".to_owned() } else { format!("array<f32, {}>", rows.width) };
                 let before = format!("const N_{capitals}: u32 = {}u;", rows.values.len() / rows.width);
-                options.buffers.push(BufferData { name: name.clone(), before, element, values });
+                let rows = rows.values.len() / rows.width;
+                options.buffers.push(BufferData { name: name.clone(), before, element, values, rows });
             }
             Kind::Table(columns) => self.add_table(name, columns, options)?,
             Kind::Interpolant { x, y } => {
@@ -92,6 +99,7 @@ impl WgslLikelihood {
                         before: String::new(),
                         element: "f32".into(),
                         values,
+                        rows: 0,
                     });
                 }
                 options.declarations +=
@@ -119,6 +127,9 @@ impl WgslLikelihood {
                     .flat_map(|i| (0..=i).map(move |j| (i, j)))
                     .map(|(i, j)| if i == j { 1.0 / factor[(i, i)] } else { factor[(i, j)] } as f32)
                     .collect();
+                if !packed.iter().all(|x| x.is_finite()) || !log_det.is_finite() {
+                    return Err(data(&what, "its factor leaves the range of f32; change the unit of the data"));
+                }
                 let buffer = format!("lp_{name}_factor");
                 options.declarations += &format!("const {capitals}_LOG_DET: f32 = {};\n", literal(log_det as f32));
                 options.declarations += &generated::covariance(name, n, &buffer);
@@ -127,6 +138,7 @@ impl WgslLikelihood {
                     before: String::new(),
                     element: "f32".into(),
                     values: packed,
+                    rows: 0,
                 });
             }
         }
@@ -168,7 +180,13 @@ impl WgslLikelihood {
             name.to_uppercase()
         );
         let values = (0..n_rows).flat_map(|row| narrow.iter().map(move |column| column[row])).collect();
-        options.buffers.push(BufferData { name: name.to_owned(), before, element: format!("lp_row_{name}"), values });
+        options.buffers.push(BufferData {
+            name: name.to_owned(),
+            before,
+            element: format!("lp_row_{name}"),
+            values,
+            rows: n_rows,
+        });
         Ok(())
     }
 
@@ -180,6 +198,16 @@ impl WgslLikelihood {
             return Err(data(what, &problem));
         }
         let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(low, high), &x| (low.min(x), high.max(x)));
+        if low == high && is_date(low) && self.tolerance < DATE_TOLERANCE {
+            return Err(data(
+                what,
+                &format!(
+                    "{low:?} reads as a Julian date, and f32 moves it by {:.1} minutes; subtract an offset from all times, or allow it with \
+                     .data_tolerance(..)",
+                    1440.0 * (low - f64::from(low as f32)).abs()
+                ),
+            ));
+        }
         let (spread, largest) = (high - low, low.abs().max(high.abs()));
         let error = values.iter().map(|&x| (x - f64::from(x as f32)).abs()).fold(0.0, f64::max);
         if spread > CONSTANT * largest && error > self.tolerance * spread {
@@ -193,6 +221,12 @@ impl WgslLikelihood {
         }
         Ok(values.iter().map(|&x| x as f32).collect())
     }
+}
+
+/// Whether a number looks like a Julian date (of 1858 to 2405) that f32 cannot hold. Alone, without others to compare it with, a date is the
+/// one number of science whose leading digits mean nothing.
+pub(super) fn is_date(x: f64) -> bool {
+    (2.4e6..2.6e6).contains(&x) && f64::from(x as f32) != x
 }
 
 fn data(what: &str, problem: &str) -> EvaluationError {

@@ -66,6 +66,19 @@ pub(super) struct Item {
     pub(super) kind: Kind,
 }
 
+#[cfg(feature = "gpu")]
+impl Item {
+    /// Every name that the text gets by it.
+    pub(super) fn names(&self) -> Vec<String> {
+        let (name, capitals) = (&self.name, self.name.to_uppercase());
+        match &self.kind {
+            Kind::Data(_) | Kind::Table(_) => vec![name.clone(), format!("N_{capitals}")],
+            Kind::Constant(_) | Kind::Interpolant { .. } => vec![name.clone()],
+            Kind::Covariance(_) => vec![format!("{name}_chi2"), format!("{name}_solve"), format!("{capitals}_LOG_DET")],
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only a device reads it"))]
 pub(super) enum Kind {

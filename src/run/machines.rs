@@ -30,12 +30,12 @@ impl Machines {
     pub(super) fn open(
         &mut self,
         half: Half,
-        asked: &Backends,
+        asked: &Backend,
         device_can: Result<(), &'static str>,
     ) -> Result<Machine, BackendError> {
-        let (name, asked) = match half {
-            Half::Likelihood => ("likelihood", &asked.likelihood),
-            Half::Sampler => ("sampler", &asked.sampler),
+        let name = match half {
+            Half::Likelihood => "likelihood",
+            Half::Sampler => "sampler",
         };
         let (machine, why) = Machine::open(asked, name, device_can)?;
         if let Some(why) = why {
@@ -51,7 +51,11 @@ impl Machines {
             Half::Sampler => (&mut self.backends.sampler, &mut self.sampler_device),
         };
         *backend = machine.backend(asked);
-        *device = Some(machine.device_name());
+        *device = Some(match half {
+            Half::Likelihood => machine.device_name(),
+            // Until it has kernels of its own.
+            Half::Sampler => machine.threads_name(),
+        });
         Ok(machine)
     }
 }

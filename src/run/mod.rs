@@ -19,7 +19,7 @@ pub use result::{RunResult, StopReason, Timing};
 
 use crate::backend::{Backend, Backends, Machine};
 use crate::batch::Evaluated;
-use crate::likelihood::{Evaluator, Likelihood};
+use crate::likelihood::{EvaluationError, Evaluator, Likelihood};
 use crate::posterior::Posterior;
 use crate::prior::Prior;
 use crate::sampler::{Sampler, Space};
@@ -135,9 +135,9 @@ impl<'a> Run<'a> {
             prior: self.prior.describe().iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
         };
         sampler.start(&space)?;
-        let likelihood_machine = tally.machines.open(Half::Likelihood, &self.backends, likelihood.device_can())?;
-        let sampler_machine = tally.machines.open(Half::Sampler, &self.backends, Err("the sampler runs on threads"))?;
-        let evaluator = Evaluator::open(self.prior, &likelihood, likelihood_machine)?;
+        let evaluator = self.open_likelihood(&likelihood, &mut tally.machines)?;
+        let sampler_machine =
+            tally.machines.open(Half::Sampler, &self.backends.sampler, Err("the sampler runs on threads"))?;
         tally.machines.notes.extend(evaluator.notes());
         precision::before_run(&evaluator)?;
         let ended = self.sample_on(sampler, &evaluator, &sampler_machine, start, tally);
@@ -145,6 +145,24 @@ impl<'a> Run<'a> {
             tally.warnings = precision_of(sampler, &evaluator);
         }
         ended
+    }
+
+    /// Opens the likelihood on its machine. `auto` means the CPU where a device opens but cannot do this work, and the device alone where the
+    /// likelihood has no form for the CPU.
+    fn open_likelihood(&self, likelihood: &Likelihood, machines: &mut Machines) -> Result<Evaluator, RunErrorKind> {
+        let asked = match &self.backends.likelihood {
+            Backend::Auto if !likelihood.runs_on_cpu() => &Backend::gpu(),
+            asked => asked,
+        };
+        let machine = machines.open(Half::Likelihood, asked, likelihood.device_can())?;
+        match Evaluator::open(self.prior, likelihood, machine) {
+            Err(EvaluationError::Device(error)) if *asked == Backend::Auto => {
+                let machine = machines.open(Half::Likelihood, &Backend::cpu(0), Ok(()))?;
+                machines.notes.push(format!("likelihood: auto took the CPU, for {error}"));
+                Ok(Evaluator::open(self.prior, likelihood, machine)?)
+            }
+            opened => Ok(opened?),
+        }
     }
 
     /// The loop.

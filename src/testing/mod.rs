@@ -68,6 +68,15 @@ pub mod internals {
         Ok((gpu.name(), gpu.info.driver.clone(), text))
     }
 
+    /// Whether two options mean one device, shared by the runs of both.
+    ///
+    /// # Errors
+    /// A device that cannot be opened.
+    #[cfg(feature = "gpu")]
+    pub fn share_a_device(a: &crate::GpuOptions, b: &crate::GpuOptions) -> Result<bool, crate::DeviceError> {
+        Ok(crate::backend::Gpu::open(a)?.is(&*crate::backend::Gpu::open(b)?))
+    }
+
     /// The device that the options mean, which runs share.
     #[cfg(feature = "gpu")]
     pub fn raw_device(options: &crate::GpuOptions) -> Result<(wgpu::Device, wgpu::Queue), crate::DeviceError> {

@@ -1,8 +1,6 @@
 //! What goes wrong with a device, each as a typed error that keeps the points so far.
 
-use std::time::Duration;
-
-use livepoint::testing::internals::lose_gpu;
+use livepoint::testing::internals::{device_traits, lose_gpu};
 use livepoint::{
     Backend, DeviceError, EvaluationError, GpuOptions, Likelihood, NeuralBoundSampler, Prior, Progress, Run, RunError,
     RunErrorKind, RunResult,
@@ -15,6 +13,7 @@ pub const CASES: &[super::Case<GpuOptions>] = &[
     ("a_twinless_likelihood_is_refused_on_the_cpu", a_twinless_likelihood_is_refused_on_the_cpu),
     ("a_closure_is_refused_on_a_device", a_closure_is_refused_on_a_device),
     ("more_than_the_device_allows_is_refused", more_than_the_device_allows_is_refused),
+    ("a_loop_that_the_driver_cuts_short_is_refused", a_loop_that_the_driver_cuts_short_is_refused),
     ("a_twin_that_differs_is_refused", a_twin_that_differs_is_refused),
     ("a_posterior_beyond_f32_is_refused", a_posterior_beyond_f32_is_refused),
     ("f32_that_is_felt_is_warned_of", f32_that_is_felt_is_warned_of),
@@ -95,10 +94,12 @@ fn bad_data_are_refused_by_name(options: &GpuOptions) {
             vec!["column `time`", "table `rv`", "subtract an offset", "2453037"],
         ),
         (likelihood().data("time", &times), vec!["data `time`", "subtract an offset"]),
+        (likelihood().constant("T0", 2_453_123.456), vec!["constant `T0`", "Julian date", "subtract an offset"]),
+        (likelihood().data("a", vec![1.0]).constant("N_A", 1.0), vec!["`N_A`", "taken"]),
         (likelihood().data("x", vec![1.0, f64::NAN]), vec!["data `x`", "value 1 is NaN"]),
         (likelihood().data("x", vec![1e300]), vec!["data `x`", "1e300"]),
         (likelihood().data("x", Vec::new()), vec!["data `x`", "there are none"]),
-        (likelihood().data("erf", vec![1.0]), vec!["`erf`", "library"]),
+        (likelihood().data("erf", vec![1.0]), vec!["`erf`", "taken"]),
         (likelihood().data("fn", vec![1.0]), vec!["`fn`"]),
         (likelihood().constant("two words", 1.0), vec!["`two words`"]),
         (likelihood().table("t", [("a", vec![1.0]), ("b", vec![1.0, 2.0])]), vec!["column `b`", "2 rows"]),
@@ -120,6 +121,14 @@ fn bad_data_are_refused_by_name(options: &GpuOptions) {
     {
         let run = Run::new(&square(), likelihood).backends(pair(options)).n_like_max(200).sample(sampler());
         assert_eq!(run.expect("data that are accepted").n_like(), 200);
+    }
+    for prior in [
+        Prior::new().fixed("t0", 2_453_000.3).uniform("x", -1.0..1.0).uniform("y", 0.0..1.0),
+        Prior::new().normal("t0", 2_453_000.0, 1.0).uniform("y", 0.0..1.0),
+    ] {
+        // The text does not know a third parameter: its own error must not come first.
+        let error = failure(&prior, likelihood(), pair(options)).to_string();
+        assert!(error.contains("parameter `t0`"), "{error}");
     }
     let julian = Prior::new().uniform("t0", 2_453_000.0..2_453_010.0).uniform("y", 0.0..1.0);
     let error = failure(&julian, likelihood(), pair(options)).to_string();
@@ -152,6 +161,26 @@ fn more_than_the_device_allows_is_refused(options: &GpuOptions) {
             }
             other => panic!("{other:?}"),
         }
+    }
+}
+
+fn a_loop_that_the_driver_cuts_short_is_refused(options: &GpuOptions) {
+    const N: usize = 70_000;
+    let text = "fn log_likelihood(theta: Theta) -> f32 {
+        var sum: Sum;
+        for (var i = 0u; i < N_DATA; i++) { sum_add(&sum, data[i] * theta[0]); }
+        return -sum_value(sum) * sum_value(sum) - theta[1] * theta[1];
+    }";
+    let twin = |x: &[f64]| -(N as f64 * x[0]).powi(2) - x[1] * x[1];
+    let likelihood = Likelihood::wgsl(text).data("data", vec![1.0; N]).twin(Likelihood::point(twin));
+    let (_, _, traits) = device_traits(options).unwrap();
+    let run = || Run::new(&square(), &likelihood).backends(pair(options)).n_like_max(100).sample(sampler());
+    if traits.contains("cut after") {
+        let error = run().unwrap_err().to_string();
+        assert!(error.contains("a loop over `data`") && error.contains("sum_over"), "{error}");
+    } else {
+        // A driver that loops to the end agrees with the twin, or the run would be refused.
+        assert_eq!(run().unwrap().n_like(), 100);
     }
 }
 
@@ -215,23 +244,21 @@ fn f32_that_is_felt_is_warned_of(options: &GpuOptions) {
 }
 
 fn a_lost_device_keeps_the_points(options: &GpuOptions) {
-    // A context of its own, so that the others keep theirs.
-    let options = options.clone().timeout(Duration::from_secs(59));
     let prior = square();
     let likelihood = || Likelihood::wgsl(GAUSSIAN).twin(Likelihood::point(gaussian));
     let lose = |progress: &Progress| {
         if progress.status.n_like > 1000 {
-            lose_gpu(&options).unwrap();
+            lose_gpu(options).unwrap();
         }
         std::ops::ControlFlow::Continue(())
     };
-    let outcome: Outcome = Run::new(&prior, likelihood()).backends(pair(&options)).observer(lose).sample(sampler());
+    let outcome: Outcome = Run::new(&prior, likelihood()).backends(pair(options)).observer(lose).sample(sampler());
     let error = outcome.expect_err("a lost device");
     assert!(matches!(evaluation(&error), EvaluationError::Device(DeviceError::Lost { .. })), "{error:?}");
     let n_like = error.result.n_like();
     assert!(n_like > 1000, "{n_like}");
     // A new run opens the device anew and goes on.
-    let result = Run::new(&prior, likelihood()).backends(pair(&options)).sample(error.result.into_sampler()).unwrap();
+    let result = Run::new(&prior, likelihood()).backends(pair(options)).sample(error.result.into_sampler()).unwrap();
     let evidence = result.evidence();
     let truth = (std::f64::consts::TAU * 0.01 / 100.0).ln();
     assert!(result.n_like() > n_like);

@@ -7,6 +7,7 @@ pub mod library;
 pub mod pairs;
 mod reference;
 pub mod rig;
+pub mod tensors;
 
 use livepoint::{Backend, GpuOptions};
 
@@ -26,7 +27,9 @@ pub fn on_device(options: &GpuOptions) -> Vec<Check> {
         let options = options.clone();
         checks.push(Check { name: format!("library::{name}"), run: Box::new(move || check(&rig::Rig::new(&options))) });
     }
-    for (room, cases) in [("pairs", pairs::CASES), ("faults", faults::CASES)] {
+    // burn takes for granted all that the adapter has.
+    let tensors = if *options == options.clone().webgpu_limits(true) { &[] } else { tensors::CASES };
+    for (room, cases) in [("pairs", pairs::CASES), ("tensors", tensors), ("faults", faults::CASES)] {
         for &(name, check) in cases {
             let options = options.clone();
             checks.push(Check { name: format!("{room}::{name}"), run: Box::new(move || check(&options)) });

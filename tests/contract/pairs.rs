@@ -1,10 +1,16 @@
 //! The four pairs of a CPU and a device: they agree, and where the sampler runs changes nothing at all.
 
-use livepoint::{Backend, Backends, GpuOptions, Likelihood, NeuralBoundSampler, Prior, Run, RunResult};
+use std::time::Duration;
+
+use livepoint::testing::internals::share_a_device;
+use livepoint::{Backend, Backends, GpuOptions, Likelihood, NeuralBoundSampler, Prior, Run, RunResult, list_gpus};
 
 /// Every check of this file.
-pub const CASES: &[super::Case<GpuOptions>] =
-    &[("all_pairs_agree", all_pairs_agree), ("both_halves_share_one_device", both_halves_share_one_device)];
+pub const CASES: &[super::Case<GpuOptions>] = &[
+    ("all_pairs_agree", all_pairs_agree),
+    ("the_result_names_the_machines", the_result_names_the_machines),
+    ("runs_share_one_device_however_it_is_named", runs_share_one_device_however_it_is_named),
+];
 
 fn run(backends: impl Into<Backends>) -> RunResult {
     let prior = Prior::new().uniform("x", -5.0..5.0).normal("y", 0.0, 2.0);
@@ -42,10 +48,22 @@ fn all_pairs_agree(options: &GpuOptions) {
     assert!(sum.abs() < 5.0 * error / 2000f64.sqrt(), "{sum} +- {error}");
 }
 
-fn both_halves_share_one_device(options: &GpuOptions) {
+fn the_result_names_the_machines(options: &GpuOptions) {
     let result = run(Backend::from(options.clone()));
-    assert_eq!(result.likelihood_device(), result.sampler_device());
+    let device = result.likelihood_device().unwrap();
+    assert!(list_gpus().iter().any(|gpu| gpu.to_string() == device), "{device}");
+    assert!(result.sampler_device().unwrap().contains("thread"), "the sampler has no kernels yet, and says so");
+    assert!(result.notes().iter().any(|note| note.contains("no device kernels yet")));
     let text = result.to_string();
-    assert!(text.contains(result.likelihood_device().unwrap()), "{text}");
-    assert_eq!(result.to_json()["likelihood_device"], result.likelihood_device().unwrap());
+    assert!(text.contains(device), "{text}");
+    assert_eq!(result.to_json()["likelihood_device"], device);
+}
+
+fn runs_share_one_device_however_it_is_named(options: &GpuOptions) {
+    let same = |a: &GpuOptions, b: &GpuOptions| share_a_device(a, b).unwrap();
+    let best = &list_gpus()[0];
+    let again = options.clone().name(&best.name).api(best.api).timeout(Duration::from_secs(7));
+    assert!(same(options, &again));
+    assert!(same(&again.clone().index(best.index), &again));
+    assert!(!same(&options.clone().webgpu_limits(true), &options.clone().webgpu_limits(false)));
 }

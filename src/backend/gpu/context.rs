@@ -1,8 +1,11 @@
 //! The context of one device: the one place that opens adapters, and the one way work is handed to them.
 
-use std::collections::HashMap;
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
+
+use crate::backend::panic_message;
 
 use super::{DeviceError, DeviceKind, GpuInfo, GpuOptions, GraphicsApi, PowerPreference};
 
@@ -120,15 +123,29 @@ pub(crate) struct DeviceTraits {
     pub(crate) loop_limit: Option<u32>,
 }
 
-/// One device with its queue, shared by everything that runs on it.
+/// A device as one run uses it: the shared context, and how long this run waits for it.
 pub(crate) struct Gpu {
+    context: Arc<Context>,
+    pub(super) timeout: Duration,
+}
+
+impl Deref for Gpu {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.context
+    }
+}
+
+/// One device with its queue, shared by everything that runs on it.
+pub(crate) struct Context {
     pub(crate) info: GpuInfo,
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
     pub(crate) limits: wgpu::Limits,
+    webgpu_limits: bool,
     instance: wgpu::Instance,
     adapter: wgpu::Adapter,
-    pub(super) timeout: Duration,
     /// Why it cannot be used any more.
     broken: Arc<OnceLock<DeviceError>>,
     burn: OnceLock<Result<burn::tensor::Device, DeviceError>>,
@@ -136,8 +153,9 @@ pub(crate) struct Gpu {
     pub(crate) traits: OnceLock<DeviceTraits>,
 }
 
-/// Devices that are open, for the life of the program: runs share them, and burn never gives one back.
-static OPEN: Mutex<Option<HashMap<GpuOptions, Arc<Gpu>>>> = Mutex::new(None);
+/// Devices that are open, for the life of the program: runs share them, burn never gives one back, and the driver of a broken one may never
+/// come back from whatever broke it, not even to be closed.
+static OPEN: Mutex<Vec<Arc<Context>>> = Mutex::new(Vec::new());
 
 impl Gpu {
     /// The device that the options mean: the one that is open already, unless it broke.
@@ -145,21 +163,102 @@ impl Gpu {
     /// # Errors
     /// [`DeviceError::NoAdapter`], [`DeviceError::NotOpened`].
     pub(crate) fn open(options: &GpuOptions) -> Result<Arc<Self>, DeviceError> {
+        let (instance, info, adapter) = choose(options)?;
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = open.get_or_insert_default();
-        if let Some(gpu) = open.get(options).filter(|gpu| gpu.usable().is_ok()) {
-            return Ok(gpu.clone());
-        }
-        let gpu = Arc::new(Self::new(options)?);
-        if let Some(broken) = open.insert(options.clone(), gpu.clone()) {
-            // Its driver may never come back from whatever broke it: not even to be closed.
-            std::mem::forget(broken);
-        }
-        Ok(gpu)
+        let same = |context: &&Arc<Context>| {
+            context.usable().is_ok()
+                && context.webgpu_limits == options.webgpu_limits
+                && context.adapter.get_info() == adapter.get_info()
+        };
+        let context = match open.iter().find(same) {
+            Some(context) => context.clone(),
+            None => {
+                let context = Arc::new(Context::new(options, instance, info, adapter)?);
+                open.push(context.clone());
+                context
+            }
+        };
+        Ok(Arc::new(Self { context, timeout: options.timeout }))
     }
 
-    fn new(options: &GpuOptions) -> Result<Self, DeviceError> {
-        let (instance, info, adapter) = choose(options)?;
+    /// Hands over commands and waits for them.
+    ///
+    /// # Errors
+    /// [`DeviceError::Hung`] after the time limit, and whatever befell the device; it is given up in both cases.
+    pub(crate) fn submit(&self, what: &str, commands: wgpu::CommandEncoder) -> Result<(), DeviceError> {
+        self.submit_within(what, commands, self.timeout)
+    }
+
+    /// As [`submit`](Self::submit), for the first use of a pipeline: many drivers compile it only then.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub(crate) fn submit_first(&self, what: &str, commands: wgpu::CommandEncoder) -> Result<(), DeviceError> {
+        self.submit_within(what, commands, self.timeout.max(COMPILE_TIMEOUT))
+    }
+
+    fn submit_within(&self, what: &str, commands: wgpu::CommandEncoder, limit: Duration) -> Result<(), DeviceError> {
+        let submission = self.scoped(what, 0, |_| self.queue.submit([commands.finish()]))?;
+        self.wait(what, Some(submission), limit)
+    }
+
+    pub(super) fn wait(
+        &self,
+        what: &str,
+        submission_index: Option<wgpu::SubmissionIndex>,
+        limit: Duration,
+    ) -> Result<(), DeviceError> {
+        let waited = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(limit) });
+        self.usable()?;
+        let failure = match waited {
+            Ok(_) => return Ok(()),
+            Err(wgpu::PollError::Timeout) => {
+                DeviceError::Hung { adapter: self.name(), what: what.to_owned(), seconds: limit.as_secs_f64() }
+            }
+            Err(error) => DeviceError::Driver { adapter: self.name(), reason: format!("{what}: {error}") },
+        };
+        Err(self.give_up(failure))
+    }
+
+    /// Copies the first `bytes` bytes of a buffer made with `MAP_READ` to the host, after all work that writes it was waited for.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub(crate) fn read(&self, what: &str, staging: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>, DeviceError> {
+        let (sender, receiver) = mpsc::channel();
+        self.scoped(what, bytes, |_| {
+            staging.slice(..bytes).map_async(wgpu::MapMode::Read, move |mapped| drop(sender.send(mapped)));
+        })?;
+        self.wait(what, None, self.timeout)?;
+        let failed = |reason: String| DeviceError::Driver { adapter: self.name(), reason: format!("{what}: {reason}") };
+        // The answer may come through the poll of another thread, and then a moment later.
+        let mapped = match receiver.recv_timeout(self.timeout) {
+            Ok(mapped) => mapped.map_err(|error| failed(error.to_string())),
+            Err(_) => Err(failed("its memory was never mapped".to_owned())),
+        };
+        self.usable()?;
+        mapped?;
+        let copied = staging.get_mapped_range(..bytes).map(|view| view.to_vec()).map_err(|e| failed(e.to_string()));
+        staging.unmap();
+        copied
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Gpu {
+    /// Whether both are the same device.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.context, &other.context)
+    }
+}
+
+impl Context {
+    fn new(
+        options: &GpuOptions,
+        instance: wgpu::Instance,
+        info: GpuInfo,
+        adapter: wgpu::Adapter,
+    ) -> Result<Self, DeviceError> {
         let name = info.to_string();
         let refused = |reason: String| DeviceError::NotOpened { adapter: name.clone(), reason };
         if !adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS) {
@@ -181,10 +280,11 @@ impl Gpu {
         };
         let (device, queue) =
             pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| refused(error.to_string()))?;
-        let (timeout, broken, burn, traits) = (options.timeout, Arc::default(), OnceLock::new(), OnceLock::new());
-        let gpu = Self { info, device, queue, limits, instance, adapter, timeout, broken, burn, traits };
-        gpu.watch();
-        Ok(gpu)
+        let (webgpu_limits, broken, burn, traits) =
+            (options.webgpu_limits, Arc::default(), OnceLock::new(), OnceLock::new());
+        let context = Self { info, device, queue, limits, webgpu_limits, instance, adapter, broken, burn, traits };
+        context.watch();
+        Ok(context)
     }
 
     /// Hears of the loss of the device. There is one listener for each kind of news, so this must be the last to ask for them.
@@ -222,7 +322,7 @@ impl Gpu {
     /// [`DeviceError::Driver`] with burn's own words, or for a device that has less than its adapter.
     pub(crate) fn burn(&self) -> Result<burn::tensor::Device, DeviceError> {
         let register = || {
-            if self.limits != self.adapter.limits() {
+            if self.webgpu_limits {
                 // It would fail in mid-run, over a kernel with features that the device was not given.
                 let reason = "tensors run on burn, which takes for granted all that the adapter has; leave GpuOptions::webgpu_limits out for them";
                 return Err(DeviceError::Driver { adapter: self.name(), reason: reason.to_owned() });
@@ -234,10 +334,14 @@ impl Gpu {
                 queue: self.queue.clone(),
                 backend: self.adapter.get_info().backend,
             };
-            let registered = burn::tensor::Device::wgpu_options().setup(setup).init();
+            let registered =
+                catch_unwind(AssertUnwindSafe(|| burn::tensor::Device::wgpu_options().setup(setup).init()));
             // It put listeners of its own in the place of ours.
             self.watch();
-            registered.map_err(|error| DeviceError::Driver { adapter: self.name(), reason: error.to_string() })
+            let refused = |reason: String| DeviceError::Driver { adapter: self.name(), reason };
+            registered
+                .map_err(|payload| refused(panic_message(payload.as_ref())))?
+                .map_err(|error| refused(error.to_string()))
         };
         self.burn.get_or_init(register).clone()
     }
@@ -296,71 +400,9 @@ impl Gpu {
         self.scoped(what, size, |device| device.create_buffer(&descriptor))
     }
 
-    /// Hands over commands and waits for them.
-    ///
-    /// # Errors
-    /// [`DeviceError::Hung`] after the time limit, and whatever befell the device; it is given up in both cases.
-    pub(crate) fn submit(&self, what: &str, commands: wgpu::CommandEncoder) -> Result<(), DeviceError> {
-        self.submit_within(what, commands, self.timeout)
-    }
-
-    /// As [`submit`](Self::submit), for the first use of a pipeline: many drivers compile it only then.
-    ///
-    /// # Errors
-    /// As [`submit`](Self::submit).
-    pub(crate) fn submit_first(&self, what: &str, commands: wgpu::CommandEncoder) -> Result<(), DeviceError> {
-        self.submit_within(what, commands, self.timeout.max(COMPILE_TIMEOUT))
-    }
-
-    fn submit_within(&self, what: &str, commands: wgpu::CommandEncoder, limit: Duration) -> Result<(), DeviceError> {
-        let submission = self.scoped(what, 0, |_| self.queue.submit([commands.finish()]))?;
-        self.wait(what, Some(submission), limit)
-    }
-
-    pub(super) fn wait(
-        &self,
-        what: &str,
-        submission_index: Option<wgpu::SubmissionIndex>,
-        limit: Duration,
-    ) -> Result<(), DeviceError> {
-        let waited = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(limit) });
-        self.usable()?;
-        let failure = match waited {
-            Ok(_) => return Ok(()),
-            Err(wgpu::PollError::Timeout) => {
-                DeviceError::Hung { adapter: self.name(), what: what.to_owned(), seconds: limit.as_secs_f64() }
-            }
-            Err(error) => DeviceError::Driver { adapter: self.name(), reason: format!("{what}: {error}") },
-        };
-        Err(self.give_up(failure))
-    }
-
     /// Marks the device as broken; returns the first reason there was.
     pub(crate) fn give_up(&self, failure: DeviceError) -> DeviceError {
         self.broken.get_or_init(|| failure).clone()
-    }
-
-    /// Copies the first `bytes` bytes of a buffer made with `MAP_READ` to the host, after all work that writes it was waited for.
-    ///
-    /// # Errors
-    /// As [`submit`](Self::submit).
-    pub(crate) fn read(&self, what: &str, staging: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>, DeviceError> {
-        let (sender, receiver) = mpsc::channel();
-        self.scoped(what, bytes, |_| {
-            staging.slice(..bytes).map_async(wgpu::MapMode::Read, move |mapped| drop(sender.send(mapped)));
-        })?;
-        self.wait(what, None, self.timeout)?;
-        let failed = |reason: String| DeviceError::Driver { adapter: self.name(), reason: format!("{what}: {reason}") };
-        // The answer may come through the poll of another thread, and then a moment later.
-        let mapped = match receiver.recv_timeout(self.timeout) {
-            Ok(mapped) => mapped.map_err(|error| failed(error.to_string())),
-            Err(_) => Err(failed("its memory was never mapped".to_owned())),
-        };
-        self.usable()?;
-        mapped?;
-        let copied = staging.get_mapped_range(..bytes).map(|view| view.to_vec()).map_err(|e| failed(e.to_string()));
-        staging.unmap();
-        copied
     }
 
     /// Destroys the device as a driver reset would; for tests of what happens then.

@@ -28,7 +28,7 @@ pub enum DeviceError {
     /// No adapter is what was asked for.
     #[error(
         "no GPU {wanted}; found: {found}. Install the card's Vulkan, Metal or DirectX 12 driver, choose another with GpuOptions \
-         (a software or OpenGL adapter only when it is named), or use Backend::cpu(n) or Backend::auto()"
+         (a software adapter is taken only when it is asked for, OpenGL only by its api or index), or use Backend::cpu(n) or Backend::auto()"
     )]
     NoAdapter {
         /// What was asked for, in words.
