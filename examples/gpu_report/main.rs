@@ -32,6 +32,9 @@ struct Args {
     /// Seeds of each row of the table of log Z
     #[arg(long, value_name = "N", default_value_t = 20)]
     seeds: u64,
+    /// Rows of the table of log Z [default: all]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    row: Vec<String>,
     /// Runs at the same time, for the table of log Z
     #[arg(long, value_name = "N", default_value_t = 2)]
     jobs: usize,
@@ -80,7 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let (file, text, well) = match part {
             Part::Contract => contract_part(&args.backend),
-            Part::Numbers => numbers::table(&args.backend, args.seeds, args.jobs)?,
+            Part::Numbers => numbers::table(&args.backend, &args.row, args.seeds, args.jobs)?,
             Part::Rates => rates::table(&args.backend)?,
         };
         all_well &= well;

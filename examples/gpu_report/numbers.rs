@@ -20,8 +20,13 @@ struct Row {
     beyond_f32: bool,
 }
 
-/// The table as Markdown, with its file's name and whether all rows pass.
-pub fn table(options: &GpuOptions, n_seeds: u64, jobs: usize) -> Result<(&'static str, String, bool), Box<dyn Error>> {
+/// The table of the wanted rows (of all where none is named) as Markdown, with its file's name and whether they pass.
+pub fn table(
+    options: &GpuOptions,
+    wanted: &[String],
+    n_seeds: u64,
+    jobs: usize,
+) -> Result<(&'static str, String, bool), Box<dyn Error>> {
     let mut text = format!(
         "# log Z with the likelihood on the device minus log Z on the CPU, {n_seeds} seeds\n\n\
          Sampler on the CPU, default settings. The two runs of a seed part at the first rounding, so a difference has the variance of both. A row \
@@ -30,7 +35,7 @@ pub fn table(options: &GpuOptions, n_seeds: u64, jobs: usize) -> Result<(&'stati
          |---|---|---|---|---|---|---|---|\n"
     );
     let mut all_pass = true;
-    for row in rows() {
+    for row in rows().into_iter().filter(|row| wanted.is_empty() || wanted.iter().any(|name| name == row.name)) {
         let device: Backends = (Backend::from(options.clone()), Backend::cpu(1)).into();
         let (name, why) = (row.name, row.why);
         match difference(&row, &device, n_seeds, jobs)? {

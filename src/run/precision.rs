@@ -36,6 +36,9 @@ const LEAST_STEPS: f64 = 3.0;
 /// Steps that tell a slope, which gives so many times the change, from the noise of rounding, which does not.
 const MANY_STEPS: f64 = 8.0;
 
+/// Noise in log L that is felt in log Z: half its square, 0.005.
+const LOUD_NOISE: f64 = 0.1;
+
 /// Spacing of log L in f32 that is not small against 1.
 const WIDE_SPACING: f64 = 0.03;
 
@@ -168,7 +171,8 @@ fn unresolved(
         let far = many.iter().find(|(other, ..)| *other == dim);
         far.is_some_and(|(_, _, narrower)| width < 0.5 * MANY_STEPS * narrower)
     };
-    let (noise, narrow): (Vec<_>, Vec<_>) = widths.into_iter().partition(is_noise);
+    let (mut noise, narrow): (Vec<_>, Vec<_>) = widths.into_iter().partition(is_noise);
+    noise.retain(|(_, _, width)| 1.0 / width > LOUD_NOISE);
     let told = |(_, name, width): (usize, String, f64)| {
         let advice = advice(precision);
         (format!("parameter `{name}`"), format!("its posterior is only {width:.1} steps of f32 wide; {advice}"))

@@ -221,7 +221,7 @@ fn f32_that_is_felt_is_warned_of(options: &GpuOptions) {
         let x = (theta[0] - 0.7) / 0.1;
         let y = (theta[1] - 0.3) / 0.1;
         let noise = f32((bitcast<u32>(theta[0]) * 2654435761u) >> 8u) / 16777216.0;
-        return -0.5 * (x * x + y * y) + 0.1 * noise;
+        return -0.5 * (x * x + y * y) + 0.5 * noise;
     }";
     let large = GAUSSIAN.replace("return ", "return -1e6 ");
     // The two differ only where the posterior is, which the prior's draws hardly meet.
