@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Checks, calibrates and measures livepoint on a GPU of your own: contract suite, log Z against the CPU's, evaluations a second, calibration.
 # Writes benches/results/gpu/*.md. Usage: benches/gpu.sh [gpu|gpu:N|gpu:NAME|gpu:software]
-# BIN=DIR takes the programs gpu_report and calibrate from DIR, where there is no Rust; SEEDS sets the runs of each row.
+# RESULTS=DIR writes there instead. BIN=DIR takes the programs gpu_report and calibrate from DIR, where there is no Rust; SEEDS sets the runs of each row.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 backend=${1:-gpu}
 seeds=${SEEDS:-20}
 jobs=${JOBS:-$(nproc)}
-results=benches/results/gpu
+results=${RESULTS:-benches/results/gpu}
 
 if [ -z "${BIN:-}" ]; then
   LIVEPOINT_COMMIT=$(git rev-parse --short HEAD) cargo build --locked --release --example gpu_report --example calibrate

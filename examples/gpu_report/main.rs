@@ -68,7 +68,7 @@ fn main() -> Result<(), Box<dyn Error>> {
          {} processor cores, {}\n\n",
         env!("CARGO_PKG_VERSION"),
         commit(),
-        std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+        command(),
         std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         today(),
     );
@@ -124,6 +124,14 @@ fn contract_part(options: &GpuOptions) -> (&'static str, String, bool) {
     }
     let _ = writeln!(text, "\n{passed} passed, {failed} failed, {:.1} s", start.elapsed().as_secs_f64());
     ("contract.md", text, failed == 0)
+}
+
+/// The arguments, but for the folder, which is nobody's business.
+fn command() -> String {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let folder = arguments.iter().position(|argument| argument == "--out");
+    let keep = |k: &usize| folder.is_none_or(|folder| *k != folder && *k != folder + 1);
+    (0..arguments.len()).filter(keep).map(|k| arguments[k].as_str()).collect::<Vec<_>>().join(" ")
 }
 
 /// The commit that the program was built from, where git told.
