@@ -1,6 +1,7 @@
 //! What goes wrong with a device, each as a typed error that keeps the points so far.
 
-use livepoint::testing::internals::{device_traits, lose_gpu};
+use livepoint::testing::internals::{device_traits, lose_gpu, raw_device};
+use livepoint::testing::log_likelihood_on;
 use livepoint::{
     Backend, DeviceError, EvaluationError, GpuOptions, Likelihood, NeuralBoundSampler, Prior, Progress, Run, RunError,
     RunErrorKind, RunResult,
@@ -17,6 +18,7 @@ pub const CASES: &[super::Case<GpuOptions>] = &[
     ("a_twin_that_differs_is_refused", a_twin_that_differs_is_refused),
     ("a_posterior_beyond_f32_is_refused", a_posterior_beyond_f32_is_refused),
     ("f32_that_is_felt_is_warned_of", f32_that_is_felt_is_warned_of),
+    ("an_error_outside_all_scopes_is_no_panic", an_error_outside_all_scopes_is_no_panic),
     ("a_lost_device_keeps_the_points", a_lost_device_keeps_the_points),
 ];
 
@@ -241,6 +243,24 @@ fn f32_that_is_felt_is_warned_of(options: &GpuOptions) {
         assert_eq!(warnings.is_empty(), words.is_empty(), "{warnings}");
         assert!(!warnings.contains("parameter `y`"), "{warnings}");
     }
+}
+
+fn an_error_outside_all_scopes_is_no_panic(options: &GpuOptions) {
+    // More than any device has, and nobody listens: as work of burn's may fail.
+    let (device, _) = raw_device(options).unwrap();
+    let _ = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("too large"),
+        size: device.limits().max_buffer_size + 4,
+        usage: wgpu::BufferUsages::STORAGE,
+        mapped_at_creation: false,
+    });
+    let u = ndarray::array![[0.5, 0.5]];
+    let evaluate =
+        || log_likelihood_on(&square(), Likelihood::wgsl(GAUSSIAN), &Backend::from(options.clone()), u.view());
+    // The next to look hears of it, and the device lives.
+    let error = evaluate().unwrap_err().to_string();
+    assert!(error.contains("too large"), "{error}");
+    assert_eq!(evaluate().unwrap().0[0], 0.0);
 }
 
 fn a_lost_device_keeps_the_points(options: &GpuOptions) {

@@ -148,6 +148,8 @@ pub(crate) struct Context {
     adapter: wgpu::Adapter,
     /// Why it cannot be used any more.
     broken: Arc<OnceLock<DeviceError>>,
+    /// An error that no scope caught and nobody has looked at yet.
+    unheard: Arc<Mutex<Option<String>>>,
     burn: OnceLock<Result<burn::tensor::Device, DeviceError>>,
     /// Filled in by the room of kernels.
     pub(crate) traits: OnceLock<DeviceTraits>,
@@ -210,6 +212,9 @@ impl Gpu {
     ) -> Result<(), DeviceError> {
         let waited = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(limit) });
         self.usable()?;
+        if let Some(text) = self.take_unheard() {
+            return Err(self.told(what, &text));
+        }
         let failure = match waited {
             Ok(_) => return Ok(()),
             Err(wgpu::PollError::Timeout) => {
@@ -280,9 +285,19 @@ impl Context {
         };
         let (device, queue) =
             pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| refused(error.to_string()))?;
-        let (webgpu_limits, broken, burn, traits) =
-            (options.webgpu_limits, Arc::default(), OnceLock::new(), OnceLock::new());
-        let context = Self { info, device, queue, limits, webgpu_limits, instance, adapter, broken, burn, traits };
+        let context = Self {
+            info,
+            device,
+            queue,
+            limits,
+            webgpu_limits: options.webgpu_limits,
+            instance,
+            adapter,
+            broken: Arc::default(),
+            unheard: Arc::default(),
+            burn: OnceLock::new(),
+            traits: OnceLock::new(),
+        };
         context.watch();
         Ok(context)
     }
@@ -295,12 +310,17 @@ impl Context {
             // The first reason is the true one.
             let _ = broken.set(DeviceError::Lost { adapter: name.clone(), reason });
         });
-        let broken = self.broken.clone();
+        let unheard = self.unheard.clone();
         self.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            // A lost device has nothing new to say. Of a sound one an error outside our scopes is burn's, which wants the panic: without it a
-            // kernel that failed would give zeros.
-            assert!(broken.get().is_some(), "wgpu error: {error}");
+            // The first reason is the true one here too.
+            unheard.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
         }));
+    }
+
+    /// What the device said outside all scopes since the last look, as it does of burn's work. Whoever trusts a value must look first: a kernel
+    /// that failed gives zeros.
+    pub(super) fn take_unheard(&self) -> Option<String> {
+        self.unheard.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Its name in messages.

@@ -72,10 +72,17 @@ impl Gpu {
         let outcome =
             catch_unwind(AssertUnwindSafe(task)).unwrap_or_else(|payload| Err(panic_message(payload.as_ref())));
         self.usable()?;
-        outcome.map_err(|text| {
-            self.no_room(what, &text)
-                .unwrap_or(DeviceError::Driver { adapter: self.name(), reason: format!("{what}: {text}") })
-        })
+        // What the device said is the cause of what burn says.
+        match (self.take_unheard(), outcome) {
+            (Some(text), _) | (None, Err(text)) => Err(self.told(what, &text)),
+            (None, Ok(done)) => Ok(done),
+        }
+    }
+
+    /// The error that a text means.
+    pub(super) fn told(&self, what: &str, text: &str) -> DeviceError {
+        self.no_room(what, text)
+            .unwrap_or(DeviceError::Driver { adapter: self.name(), reason: format!("{what}: {text}") })
     }
 
     /// The error that a text of burn's means if it is about a lack of room.
