@@ -157,7 +157,9 @@ pub(crate) struct Context {
 
 /// Devices that are open, for the life of the program: runs share them, burn never gives one back, and the driver of a broken one may never
 /// come back from whatever broke it, not even to be closed.
-static OPEN: Mutex<Vec<Arc<Context>>> = Mutex::new(Vec::new());
+///
+/// Each stands under every way in which it was asked for: asking all drivers again what is there would cost each run its start.
+static OPEN: Mutex<Vec<(GpuOptions, Arc<Context>)>> = Mutex::new(Vec::new());
 
 impl Gpu {
     /// The device that the options mean: the one that is open already, unless it broke.
@@ -165,18 +167,23 @@ impl Gpu {
     /// # Errors
     /// [`DeviceError::NoAdapter`], [`DeviceError::NotOpened`].
     pub(crate) fn open(options: &GpuOptions) -> Result<Arc<Self>, DeviceError> {
-        let (instance, info, adapter) = choose(options)?;
+        let asked = options.clone().timeout(Duration::ZERO);
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |context: &&Arc<Context>| {
-            context.usable().is_ok()
-                && context.webgpu_limits == options.webgpu_limits
-                && context.adapter.get_info() == adapter.get_info()
-        };
-        let context = match open.iter().find(same) {
-            Some(context) => context.clone(),
+        let known = open.iter().find(|(known, context)| *known == asked && context.usable().is_ok());
+        let context = match known {
+            Some((_, context)) => context.clone(),
             None => {
-                let context = Arc::new(Context::new(options, instance, info, adapter)?);
-                open.push(context.clone());
+                let (instance, info, adapter) = choose(options)?;
+                let same = |(_, context): &&(GpuOptions, Arc<Context>)| {
+                    context.usable().is_ok()
+                        && context.webgpu_limits == options.webgpu_limits
+                        && context.adapter.get_info() == adapter.get_info()
+                };
+                let context = match open.iter().find(same) {
+                    Some((_, context)) => context.clone(),
+                    None => Arc::new(Context::new(options, instance, info, adapter)?),
+                };
+                open.push((asked, context.clone()));
                 context
             }
         };
