@@ -2,51 +2,87 @@
 
 use crate::math::argsort;
 
-/// The threshold of the next bound: the `n_live`-th highest log L, above a plateau where there is one.
+/// What the next bound should enclose.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Threshold {
+    pub(crate) log_l: f64,
+    /// The value before it was that of a plateau, which the bound leaves behind.
+    pub(crate) plateau_skipped: bool,
+}
+
+/// The threshold of the next bound: the log L that half of the volume above `current` lies above.
 ///
-/// Ties at the `n_live`-th place are a plateau: when at least `n_points_min` points lie strictly above it, the threshold is the
-/// next distinct value, so that the bound leaves the plateau behind. Returns `None` when no point lies below the
+/// `weight` `[n_points]` is the prior volume that each point stands for, in any unit. At least `n_points_least` points lie at or above the
+/// threshold, be it below `current`. Ties there are a plateau: when at least `n_points_min` points lie strictly above it, the
+/// threshold is the next distinct value, so that the bound leaves the plateau behind. Returns `None` when no point lies below the
 /// threshold, since a bound around everything encloses nothing. Cost: one sort.
-pub(crate) fn threshold(log_l: &[f64], n_live: usize, n_points_min: usize) -> Option<f64> {
+pub(crate) fn threshold(
+    log_l: &[f64],
+    weight: &[f64],
+    current: f64,
+    n_points_least: usize,
+    n_points_min: usize,
+) -> Option<Threshold> {
     let n = log_l.len();
     // Too few points above -inf for any bound: known without sorting.
     let n_finite = log_l.iter().filter(|l| **l > f64::NEG_INFINITY).count();
-    if n <= n_live || n_live == 0 || n_finite < n_points_min.min(n_live) {
+    if n <= n_points_least || n_points_least == 0 || n_finite < n_points_min.min(n_points_least) {
         return None;
     }
     let order = argsort(log_l);
     let at = |k: usize| log_l[order[k]];
-    let mut first = n - n_live;
+    let above: f64 = log_l.iter().zip(weight).filter(|(l, _)| **l >= current).map(|(_, w)| w).sum();
+    let mut sum = 0.0;
+    let half = order.iter().rev().take_while(|k| {
+        sum += weight[**k];
+        sum <= 0.5 * above
+    });
+    let mut first = n - half.count().clamp(n_points_least, n - 1);
+    let mut plateau_skipped = false;
     if at(first - 1) == at(first) || at(first) == f64::NEG_INFINITY {
         let above = (first..n).find(|&k| at(k) > at(first));
         match above {
-            Some(above) if n - above >= n_points_min => first = above,
+            Some(above) if n - above >= n_points_min => {
+                first = above;
+                plateau_skipped = true;
+            }
             _ if at(first) == f64::NEG_INFINITY => return None,
             _ => {}
         }
     }
-    (at(0) < at(first)).then(|| at(first))
+    (at(0) < at(first)).then(|| Threshold { log_l: at(first), plateau_skipped })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Points of equal weight and a threshold so far that all of them lie above.
+    fn of(log_l: &[f64], n_points_least: usize, n_points_min: usize) -> Option<f64> {
+        threshold(log_l, &vec![1.0; log_l.len()], f64::NEG_INFINITY, n_points_least, n_points_min).map(|t| t.log_l)
+    }
+
     #[test]
-    fn distinct_values() {
+    fn half_the_volume_lies_above() {
         let log_l: Vec<f64> = (0..10).map(f64::from).collect();
-        assert_eq!(threshold(&log_l, 3, 2), Some(7.0));
-        assert_eq!(threshold(&log_l, 10, 2), None);
+        assert_eq!(of(&log_l, 3, 2), Some(5.0));
+        assert_eq!(of(&log_l, 7, 2), Some(3.0));
+        assert_eq!(of(&log_l, 10, 2), None);
+        // Heavy points count for more; those below the current threshold for nothing.
+        let mut weight = vec![1.0; 10];
+        weight[9] = 9.0;
+        assert_eq!(threshold(&log_l, &weight, f64::NEG_INFINITY, 1, 1).map(|t| t.log_l), Some(9.0));
+        assert_eq!(threshold(&log_l, &[1.0; 10], 4.0, 1, 1).map(|t| t.log_l), Some(7.0));
     }
 
     #[test]
     fn plateaus() {
         let none = f64::NEG_INFINITY;
-        assert_eq!(threshold(&[1.0; 10], 3, 1), None);
+        assert_eq!(of(&[1.0; 10], 3, 1), None);
         // The plateau is skipped when enough points lie above it, and kept when not.
-        assert_eq!(threshold(&[none, none, none, none, 1.0, 2.0], 4, 2), Some(1.0));
-        assert_eq!(threshold(&[none, none, none, none, 1.0, 2.0], 4, 3), None);
-        assert_eq!(threshold(&[0.0, 1.0, 1.0, 1.0, 1.0, 2.0], 3, 2), Some(1.0));
-        assert_eq!(threshold(&[none; 10], 3, 1), None);
+        assert_eq!(of(&[none, none, none, none, 1.0, 2.0], 4, 2), Some(1.0));
+        assert_eq!(of(&[none, none, none, none, 1.0, 2.0], 4, 3), None);
+        assert_eq!(of(&[0.0, 1.0, 1.0, 1.0, 1.0, 2.0], 3, 2), Some(1.0));
+        assert_eq!(of(&[none; 10], 3, 1), None);
     }
 }

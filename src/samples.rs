@@ -28,6 +28,15 @@ pub struct Samples {
     phase: Vec<Phase>,
     /// A later bound takes points over from the shells it cuts into.
     shell: Vec<u32>,
+    /// The cell of the shell's bound.
+    cell: Vec<u32>,
+}
+
+/// Where a point lies: a shell, and the cell of its bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    pub(crate) shell: u32,
+    pub(crate) cell: u32,
 }
 
 impl Samples {
@@ -85,8 +94,15 @@ impl Samples {
         &self.shell
     }
 
-    pub(crate) fn set_shell(&mut self, id: usize, shell: u32) {
-        self.shell[id] = shell;
+    /// Where a point lies; `None` for one that no shell uses.
+    pub(crate) fn place(&self, id: usize) -> Option<Place> {
+        (self.shell[id] != NO_SHELL).then(|| Place { shell: self.shell[id], cell: self.cell[id] })
+    }
+
+    /// Moves a point; `None` takes it out of use.
+    pub(crate) fn set_place(&mut self, id: usize, place: Option<Place>) {
+        self.shell[id] = place.map_or(NO_SHELL, |place| place.shell);
+        self.cell[id] = place.map_or(0, |place| place.cell);
     }
 
     /// Counts every point so far as one of the exploration.
@@ -95,13 +111,14 @@ impl Samples {
     }
 
     /// Writes one evaluated point.
-    pub(crate) fn push(&mut self, u: &[f64], log_l: f64, derived: &[f64], log_l_birth: f64, shell: u32, phase: Phase) {
+    pub(crate) fn push(&mut self, u: &[f64], log_l: f64, derived: &[f64], log_l_birth: f64, place: Place, phase: Phase) {
         debug_assert_eq!((u.len(), derived.len()), (self.n_dim, self.n_derived));
         self.u.extend_from_slice(u);
         self.derived.extend_from_slice(derived);
         self.log_l.push(log_l);
         self.log_l_birth.push(log_l_birth);
-        self.shell.push(shell);
+        self.shell.push(place.shell);
+        self.cell.push(place.cell);
         self.phase.push(phase);
     }
 

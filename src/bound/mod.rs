@@ -5,11 +5,12 @@ mod khachiyan;
 mod mixture;
 mod neural;
 mod phase_shift;
+mod quadratic;
 mod triangular;
 mod union;
 
 pub use ellipsoid::Ellipsoid;
-pub(crate) use neural::{Drawn, NeuralBound, NeuralBoundOptions};
+pub(crate) use neural::{Drawn, Live, NeuralBound, NeuralBoundOptions};
 pub use phase_shift::PhaseShift;
 pub use union::{Union, UnionOptions};
 

@@ -229,24 +229,34 @@ impl Union {
         self.members.iter().any(|member| member.contains(x))
     }
 
+    /// The cell of `x` `[n_dim]`: the first member that contains it. Cells are disjoint and make up the union.
+    #[inline]
+    pub fn cell(&self, x: &[f64]) -> Option<usize> {
+        self.members.iter().position(|member| member.contains(x))
+    }
+
     /// One trial: fills `x` `[n_dim]`; `true` accepts it, and accepted points are uniform in the union within the cube.
     ///
-    /// A member is chosen by volume and a point drawn in it; the point is rejected outside the cube and, with the number `m`
-    /// of members that contain it, with probability `1 - 1/m`. The accepted share times the summed volume is the volume of the
-    /// union within the cube.
+    /// A member is chosen by volume; the rest is [`draw_in`](Self::draw_in). The accepted share times the summed volume is the volume of
+    /// the union within the cube.
     pub fn draw(&self, draw: &mut Draw, x: &mut [f64]) -> bool {
-        let mut chosen = 0;
-        if self.members.len() > 1 {
-            let pick = draw.uniform();
-            chosen = self.cumulated.partition_point(|&share| share < pick).min(self.members.len() - 1);
+        let member = self.pick(draw);
+        self.draw_in(member, draw, x)
+    }
+
+    /// A member, by volume.
+    pub fn pick(&self, draw: &mut Draw) -> usize {
+        if self.members.len() == 1 {
+            return 0;
         }
-        self.members[chosen].draw(draw, x);
-        if !x.iter().all(|x| (0.0..1.0).contains(x)) {
-            return false;
-        }
-        // The chosen member counts whatever rounding says about its surface.
-        let others = self.members.iter().enumerate().filter(|(i, member)| *i != chosen && member.contains(x)).count();
-        others == 0 || draw.uniform() * ((others + 1) as f64) < 1.0
+        let pick = draw.uniform();
+        self.cumulated.partition_point(|&share| share < pick).min(self.members.len() - 1)
+    }
+
+    /// One trial in `member`: `true` accepts `x`, and accepted points are uniform in its cell: inside the cube and in no earlier member.
+    pub fn draw_in(&self, member: usize, draw: &mut Draw, x: &mut [f64]) -> bool {
+        self.members[member].draw(draw, x);
+        x.iter().all(|x| (0.0..1.0).contains(x)) && !self.members[..member].iter().any(|earlier| earlier.contains(x))
     }
 }
 

@@ -110,6 +110,21 @@ pub struct ShellEvidence {
     pub max_weight_share: f64,
 }
 
+impl ShellEvidence {
+    /// The part of a shell that is made of disjoint regions, as if its points were uniform in it.
+    pub(crate) fn of_regions(regions: impl Iterator<Item = Self> + Clone) -> Self {
+        let sum = |part: fn(&Self) -> f64| log_sum_exp(&regions.clone().map(|r| part(&r)).collect::<Vec<_>>());
+        let (log_volume, log_z) = (sum(|r| r.log_volume), sum(|r| r.log_z));
+        let n_points = regions.clone().map(|r| r.n_points).sum();
+        // (mean L)^2 / mean L^2 over the shell, from those of the regions.
+        let log_square = sum(|r| 2.0 * r.log_z - r.log_volume + (r.n_points as f64 / r.n_eff).ln());
+        let effective = if log_z > f64::NEG_INFINITY { (2.0 * log_z - log_volume - log_square).exp() } else { 1.0 };
+        let share = |r: Self| if r.log_z > f64::NEG_INFINITY { (r.log_z - log_z).exp() * r.max_weight_share } else { 0.0 };
+        let max_weight_share = regions.clone().map(share).fold(0.0, f64::max);
+        Self { log_volume, n_points, n_eff: n_points as f64 * effective, log_z, max_weight_share }
+    }
+}
+
 /// The evidence of a run, and how far to trust it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]

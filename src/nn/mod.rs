@@ -69,13 +69,14 @@ impl Ensemble {
         let divisor = if deviation > 0.0 { deviation } else { 1.0 };
         let targets: Vec<f32> = y.iter().map(|&value| ((f64::from(value) - mean) / divisor) as f32).collect();
         let scale = (n_dim as f32 + 2.0).sqrt();
-        let set = TrainingSet { x, n_dim, y: &targets, scale };
         let isa = Isa::detect();
 
         let trained = pool.map(n_networks, |k| {
             let clock = cpu_time::ThreadTime::try_now().ok();
             let stream = stream.substream(k as u64);
             let mut network = Network::new(n_dim, &options.hidden_layer_sizes, stream.substream(0), isa);
+            let (fold_x, fold_y) = without_fold(x, n_dim, &targets, k, n_networks);
+            let set = TrainingSet { x: &fold_x, n_dim, y: &fold_y, scale };
             let n_epochs = network.train(set, options, stream.substream(1));
             network.rescale_output(deviation as f32, mean as f32);
             let seconds = clock.and_then(|clock| clock.try_elapsed().ok()).map_or(0.0, |time| time.as_secs_f64());
@@ -127,6 +128,20 @@ impl Ensemble {
         }
     }
 
+    /// What the network says of each of the training points that did not see it, `[n_points]`: how a fresh point would fare, or a
+    /// little worse, since one network is blunter than their mean.
+    pub fn held_out(&self, x: &[f32]) -> Vec<f32> {
+        let n = self.networks.len();
+        let mut out = vec![0.0; x.len() / self.n_dim];
+        for (k, network) in self.networks.iter().enumerate() {
+            let one = Self { networks: vec![network.clone()], ..self.clone() };
+            let mut all = vec![0.0; out.len()];
+            one.predict(x, &mut all);
+            (k..out.len()).step_by(n).for_each(|i| out[i] = all[i]);
+        }
+        out
+    }
+
     /// CPU seconds spent in training, summed over threads; 0 where the system has no clock for a thread.
     pub fn cpu_seconds(&self) -> f64 {
         self.cpu_seconds
@@ -137,6 +152,13 @@ impl Ensemble {
     fn n_epochs(&self) -> usize {
         self.n_epochs
     }
+}
+
+/// All points but every `n_folds`-th from `fold` on; all of them where there is one fold only.
+fn without_fold(x: &[f32], n_dim: usize, y: &[f32], fold: usize, n_folds: usize) -> (Vec<f32>, Vec<f32>) {
+    let keep = |i: &usize| n_folds == 1 || y.len() < n_folds || i % n_folds != fold;
+    let rows = (0..y.len()).filter(keep).flat_map(|i| &x[i * n_dim..(i + 1) * n_dim]).copied().collect();
+    (rows, (0..y.len()).filter(keep).map(|i| y[i]).collect())
 }
 
 #[cfg(test)]

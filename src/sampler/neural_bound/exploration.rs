@@ -1,17 +1,17 @@
 //! Exploration: bounds are built inwards until the live points hold hardly any of the evidence.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use ndarray::Array2;
 
 use super::shells::Tagged;
 use super::{Options, Pending, SamplerError, Stage, State};
 use crate::backend::CpuPool;
-use crate::bound::NeuralBound;
-use crate::evidence::{ShellEvidence, ShellVolume, shell_log_weights};
+use crate::bound::{Live, NeuralBound};
+use crate::evidence::{ShellEvidence, shell_log_weights};
 use crate::live_points::threshold;
 use crate::math::log_sum_exp;
-use crate::samples::NO_SHELL;
+use crate::samples::{NO_SHELL, Place};
 
 /// Candidate bounds in a row that may fail before the exploration is taken as far as it goes.
 const N_REJECTED_MAX: usize = 10;
@@ -30,8 +30,8 @@ pub(super) struct Exploration {
     n_update_iter: i64,
     n_like_iter: usize,
     n_like_checked: usize,
-    /// Points that the newest bound took over, by the shell they were in; draws that fall there use them up.
-    transfer: Vec<VecDeque<usize>>,
+    /// Points that the newest bound took over, by where they were and their new cell; draws that fall there use them up.
+    transfer: HashMap<(Place, u32), VecDeque<usize>>,
     queue: VecDeque<Tagged>,
     /// The draws of the batch that waits for its log L, in order, with the point that stands in where one does.
     asked: Vec<(Tagged, Option<usize>)>,
@@ -50,7 +50,7 @@ impl Exploration {
             n_update_iter: -(options.n_live as i64),
             n_like_iter: 0,
             n_like_checked: 0,
-            transfer: Vec::new(),
+            transfer: HashMap::new(),
             queue: VecDeque::new(),
             asked: Vec::new(),
             n_rejected: 0,
@@ -79,7 +79,9 @@ impl State {
     pub(super) fn explore(&mut self, pool: &CpuPool, max_points: usize) -> Result<bool, SamplerError> {
         // A batch that never came back, because the run was ended by an error, say.
         self.settle(0);
-        let n_update = self.options.n_update.unwrap_or(self.options.n_live) as i64;
+        // Every cell should have points enough for an ellipsoid of its own.
+        let for_cells = self.shells.n_cells_newest() * self.n_points_min();
+        let n_update = self.options.n_update.unwrap_or(self.options.n_live.max(for_cells)) as i64;
         let n_like_new_bound = self.options.n_like_new_bound.unwrap_or(10 * self.options.n_live);
         let Stage::Exploration(e) = &mut self.stage else { return Ok(false) };
         if e.finished {
@@ -100,11 +102,11 @@ impl State {
         const N_EMPTY_MAX: usize = 100;
         let Stage::Exploration(e) = &mut self.stage else { return Ok(false) };
         let newest = (self.shells.len() - 1) as u32;
-        let mut rows = Vec::new();
+        let (mut rows, mut place) = (Vec::new(), Vec::new());
         let (mut n_rows, mut n_empty) = (0, 0);
         while !e.finished && n_rows < n {
             let Some(draw) = e.queue.pop_front() else {
-                let tag = e.transfer.iter().any(|t| !t.is_empty());
+                let tag = e.transfer.values().any(|t| !t.is_empty());
                 e.queue.extend(self.shells.draw_newest(n - n_rows, tag, pool));
                 n_empty = if e.queue.is_empty() { n_empty + 1 } else { 0 };
                 if n_empty == N_EMPTY_MAX {
@@ -114,8 +116,9 @@ impl State {
                 }
                 continue;
             };
-            let stand_in = draw.old_shell.and_then(|s| e.transfer.get_mut(s as usize)).and_then(VecDeque::pop_front);
+            let stand_in = draw.before.and_then(|b| e.transfer.get_mut(&(b, draw.cell))).and_then(VecDeque::pop_front);
             if stand_in.is_none() {
+                place.push(Place { shell: newest, cell: draw.cell });
                 rows.extend_from_slice(&draw.u);
                 n_rows += 1;
             }
@@ -126,7 +129,7 @@ impl State {
             return Ok(false);
         }
         let u = Array2::from_shape_vec((n_rows, self.space.n_dim), rows).unwrap_or_default();
-        self.pending = Some(Pending { u, shell: vec![newest; n_rows] });
+        self.pending = Some(Pending { u, place });
         Ok(true)
     }
 
@@ -140,15 +143,15 @@ impl State {
         let mut fresh = e.asked.iter().enumerate().filter(|(_, (_, stand_in))| stand_in.is_none()).map(|(k, _)| k);
         let end = fresh.nth(n).unwrap_or(e.asked.len());
         for (draw, stand_in) in e.asked.drain(end..).rev() {
-            if let (Some(id), Some(shell)) = (stand_in, draw.old_shell) {
-                e.transfer[shell as usize].push_front(id);
+            if let (Some(id), Some(before)) = (stand_in, draw.before) {
+                e.transfer.entry((before, draw.cell)).or_default().push_front(id);
             }
             e.queue.push_front(draw);
         }
-        for (_, stand_in) in e.asked.drain(..) {
-            self.shells.count_exploration_draw();
+        for (draw, stand_in) in e.asked.drain(..) {
+            self.shells.count_exploration_draw(draw.cell);
             if let Some(id) = stand_in {
-                self.samples.set_shell(id, newest);
+                self.samples.set_place(id, Some(Place { shell: newest, cell: draw.cell }));
             }
         }
     }
@@ -176,7 +179,11 @@ impl State {
                 return Ok(());
             }
         }
-        let Some(threshold) = threshold(log_l, self.options.n_live, n_points_min) else {
+        let regions = self.shells.regions(&self.samples, true);
+        let log_weight = shell_log_weights(&regions.volumes, &vec![0.0; log_l.len()], &regions.of_point);
+        let weight: Vec<f64> = log_weight.iter().map(|w| w.exp()).collect();
+        let n_least = (self.options.n_live / 2).max(n_points_min);
+        let Some(threshold) = threshold(log_l, &weight, self.shells.threshold(newest), n_least, n_points_min) else {
             let n_infinite = log_l.iter().filter(|l| **l == f64::NEG_INFINITY).count();
             if newest == 0 && n_infinite > N_LIKE_INFINITE_MAX * self.options.n_live {
                 return Err(SamplerError::NoFiniteLikelihood {
@@ -187,17 +194,21 @@ impl State {
             }
             return Ok(());
         };
-        let volumes = self.shells.volumes(&self.samples, true);
-        let log_weight = shell_log_weights(&volumes, &vec![0.0; log_l.len()], self.samples.shells());
-        let live: Vec<f64> = log_weight.iter().zip(log_l).filter(|(_, l)| **l >= threshold).map(|(w, _)| *w).collect();
+        let is_live = |(_, l): &(&f64, &f64)| **l >= threshold.log_l;
+        let live_weight: Vec<f64> = log_weight.iter().zip(log_l).filter(is_live).map(|(w, _)| *w).collect();
+        let live = Live {
+            threshold: threshold.log_l,
+            at_edge: threshold.plateau_skipped || threshold.log_l == max,
+            log_volume: log_sum_exp(&live_weight),
+        };
         let options = self.bound_options();
         let stream = self.shells.training_stream();
         let u = self.samples.u();
-        let built = NeuralBound::enclosing(u, log_l, threshold, log_sum_exp(&live), &options, stream, pool);
+        let built = NeuralBound::enclosing(u, log_l, live, &options, stream, pool);
         let candidate = match built {
             Ok(bound) => {
                 self.train_s += bound.train_s();
-                let candidate = self.shells.candidate(bound, threshold, pool);
+                let candidate = self.shells.candidate(bound, live.threshold, pool);
                 Ok(if self.shells.is_fit(&candidate, at_will) {
                     candidate
                 } else {
@@ -210,23 +221,23 @@ impl State {
         match candidate {
             Ok(candidate) if self.shells.is_fit(&candidate, at_will) => {
                 e.n_rejected = 0;
-                e.n_enclosed = live.len();
+                e.n_enclosed = live_weight.len();
                 e.queue.clear();
-                e.transfer = vec![VecDeque::new(); self.shells.len()];
+                e.transfer.clear();
                 let assigned: Vec<usize> =
                     (0..self.samples.len()).filter(|&id| self.samples.shell(id).is_some()).collect();
                 let rows = self.samples.select(&assigned);
-                let inside = candidate.contains(rows.as_slice().unwrap_or(&[]), self.space.n_dim, pool);
-                for (id, _) in assigned.into_iter().zip(inside).filter(|(_, inside)| *inside) {
-                    if let Some(shell) = self.samples.shell(id) {
-                        e.transfer[shell].push_back(id);
-                        self.samples.set_shell(id, NO_SHELL);
+                let cells = candidate.locate(rows.as_slice().unwrap_or(&[]), self.space.n_dim, pool);
+                for (id, cell) in assigned.into_iter().zip(cells) {
+                    if let (Some(place), Some(cell)) = (self.samples.place(id), cell) {
+                        e.transfer.entry((place, cell)).or_default().push_back(id);
+                        self.samples.set_place(id, None);
                     }
                 }
                 self.shells.accept(candidate);
             }
             failed => {
-                self.shells.raise_last_threshold(threshold);
+                self.shells.raise_last_threshold(live.threshold);
                 e.n_rejected += 1;
                 if e.n_rejected == N_REJECTED_MAX {
                     e.finished = true;
@@ -267,8 +278,8 @@ impl State {
 
     /// Share of the evidence that the `n_live` points of highest log L hold.
     fn live_share(&self) -> f64 {
-        let volumes = self.shells.volumes(&self.samples, true);
-        let log_weight = shell_log_weights(&volumes, self.samples.log_l(), self.samples.shells());
+        let regions = self.shells.regions(&self.samples, true);
+        let log_weight = shell_log_weights(&regions.volumes, self.samples.log_l(), &regions.of_point);
         let mut assigned: Vec<(f64, f64)> = self
             .samples
             .log_l()
@@ -290,12 +301,12 @@ impl State {
     /// Ends the exploration: shells with next to nothing in them go, bounds and counts of the exploration stay as they are from here on.
     pub(super) fn freeze(&mut self, pool: &CpuPool) {
         let evidence = self.evidence(true);
-        let volumes = self.shells.volumes(&self.samples, true);
-        let holds_something = |(s, v): (&ShellEvidence, &ShellVolume)| {
+        let fraction = self.shells.exploration_fractions(&self.samples);
+        let holds_something = |(s, fraction): (&ShellEvidence, &f64)| {
             s.n_points > 0
-                && (v.shell.value() >= SHELL_FRACTION_MIN || (s.log_z - evidence.log_z).exp() >= SHELL_SHARE_MIN)
+                && (*fraction >= SHELL_FRACTION_MIN || (s.log_z - evidence.log_z).exp() >= SHELL_SHARE_MIN)
         };
-        let mut keep: Vec<bool> = evidence.shells.iter().zip(&volumes).map(holds_something).collect();
+        let mut keep: Vec<bool> = evidence.shells.iter().zip(&fraction).map(holds_something).collect();
         // Outside the first bound there is no shell to take over: if the cube's is empty, the first bound goes instead.
         if let [outermost, first, ..] = &mut keep[..]
             && !*outermost
@@ -314,8 +325,9 @@ impl State {
             })
             .collect();
         for id in 0..self.samples.len() {
-            if let Some(shell) = self.samples.shell(id) {
-                self.samples.set_shell(id, target[shell]);
+            if let Some(place) = self.samples.place(id) {
+                let shell = target[place.shell as usize];
+                self.samples.set_place(id, (shell != NO_SHELL).then_some(Place { shell, ..place }));
             }
         }
         let f_live = self.f_live();

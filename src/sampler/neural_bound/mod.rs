@@ -7,7 +7,7 @@ mod shells;
 use ndarray::Array2;
 use serde::Serialize;
 
-use self::shells::Shells;
+use self::shells::{Regions, Shells};
 use super::{Sampler, SamplerError, SamplerStatus, Space};
 use crate::backend::CpuPool;
 use crate::batch::{Evaluated, Proposal};
@@ -15,7 +15,7 @@ use crate::bound::{NeuralBoundOptions, UnionOptions};
 use crate::evidence::{Evidence, ShellEvidence, shell_evidence, shell_log_weights};
 use crate::nn::NetworkOptions;
 use crate::rng::Stream;
-use crate::samples::{NO_SHELL, Phase, Samples};
+use crate::samples::{Phase, Place, Samples};
 
 /// Importance nested sampling whose bounds are ellipsoids cut down by small neural networks.
 ///
@@ -283,7 +283,7 @@ enum Stage {
 #[derive(Debug)]
 struct Pending {
     u: Array2<f64>,
-    shell: Vec<u32>,
+    place: Vec<Place>,
 }
 
 impl State {
@@ -303,7 +303,6 @@ impl State {
 
     fn bound_options(&self) -> NeuralBoundOptions {
         NeuralBoundOptions {
-            n_live: self.options.n_live,
             union: UnionOptions {
                 enlarge_per_dim: self.options.enlarge_per_dim,
                 n_points_min: self.n_points_min(),
@@ -320,23 +319,6 @@ impl State {
         self.options.n_points_min.unwrap_or(self.space.n_dim + 50)
     }
 
-    /// Which points count, shell by shell, and the volumes that go with them.
-    fn selection(&self, keep_exploration: bool) -> (Vec<crate::evidence::ShellVolume>, Vec<u32>) {
-        let volumes = self.shells.volumes(&self.samples, keep_exploration);
-        let shell = if keep_exploration {
-            self.samples.shells().to_vec()
-        } else {
-            let phase = self.samples.phase();
-            self.samples
-                .shells()
-                .iter()
-                .zip(phase)
-                .map(|(&s, p)| if *p == Phase::Sampling { s } else { NO_SHELL })
-                .collect()
-        };
-        (volumes, shell)
-    }
-
     /// Whether exploration counts: by choice, or because some shell has nothing else yet.
     fn keeps_exploration(&self) -> bool {
         !self.options.targets.discard_exploration || !self.every_shell_sampled()
@@ -345,18 +327,22 @@ impl State {
     fn every_shell_sampled(&self) -> bool {
         matches!(self.stage, Stage::Sampling(_)) && {
             let mut seen = vec![false; self.shells.len()];
-            let points = self.samples.shells().iter().zip(self.samples.phase());
-            points
-                .filter(|(s, p)| **s != NO_SHELL && **p == Phase::Sampling)
-                .for_each(|(s, _)| seen[*s as usize] = true);
+            let fresh = (0..self.samples.len()).filter(|&id| self.samples.phase()[id] == Phase::Sampling);
+            fresh.filter_map(|id| self.samples.place(id)).for_each(|place| seen[place.shell as usize] = true);
             seen.iter().all(|s| *s)
         }
     }
 
+    /// Shell by shell, also where the regions are cells.
     fn evidence(&self, keep_exploration: bool) -> Evidence {
-        let (volumes, shell) = self.selection(keep_exploration);
-        let mut evidence = shell_evidence(&volumes, self.samples.log_l(), &shell);
+        let Regions { volumes, of_point, shell } = self.shells.regions(&self.samples, keep_exploration);
+        let mut evidence = shell_evidence(&volumes, self.samples.log_l(), &of_point);
         evidence.exploration_kept = keep_exploration;
+        if volumes.len() > self.shells.len() {
+            let regions: Vec<_> = shell.iter().zip(&evidence.shells).collect();
+            let of_shell = regions.chunk_by(|(a, _), (b, _)| a == b);
+            evidence.shells = of_shell.map(|r| ShellEvidence::of_regions(r.iter().map(|(_, e)| **e))).collect();
+        }
         evidence
     }
 }
@@ -408,10 +394,10 @@ impl Sampler for NeuralBoundSampler {
             Stage::Exploration(_) => Phase::Exploration,
             Stage::Sampling(_) => Phase::Sampling,
         };
-        let rows = pending.u.rows().into_iter().zip(&pending.shell).zip(&evaluated.log_l).zip(evaluated.derived.rows());
-        for (((u, &shell), &log_l), derived) in rows {
-            let birth = state.shells.threshold(shell as usize);
-            state.samples.push(&u.to_vec(), log_l, &derived.to_vec(), birth, shell, phase);
+        let rows = pending.u.rows().into_iter().zip(&pending.place).zip(&evaluated.log_l).zip(evaluated.derived.rows());
+        for (((u, &place), &log_l), derived) in rows {
+            let birth = state.shells.threshold(place.shell as usize);
+            state.samples.push(&u.to_vec(), log_l, &derived.to_vec(), birth, place, phase);
         }
         state.learn(evaluated.log_l.len())
     }
@@ -430,8 +416,8 @@ impl Sampler for NeuralBoundSampler {
 
     fn log_weights(&self) -> Vec<f64> {
         let Some(state) = &self.state else { return Vec::new() };
-        let (volumes, shell) = state.selection(self.keeps_exploration());
-        shell_log_weights(&volumes, state.samples.log_l(), &shell)
+        let regions = state.shells.regions(&state.samples, self.keeps_exploration());
+        shell_log_weights(&regions.volumes, state.samples.log_l(), &regions.of_point)
     }
 
     fn status(&self) -> SamplerStatus {

@@ -4,6 +4,7 @@ use ndarray::Array2;
 
 use super::exploration::Exploration;
 use super::{Pending, Stage, State};
+use crate::samples::Place;
 use crate::backend::CpuPool;
 use crate::evidence::Evidence;
 
@@ -93,24 +94,25 @@ impl State {
                 .collect();
             let drawn = self.shells.draw_shells(&requests, pool);
             let n_dim = self.space.n_dim;
-            let (mut rows, mut shell) = (Vec::new(), Vec::new());
+            let (mut rows, mut place) = (Vec::new(), Vec::new());
             for (k, drawn) in drawn.iter().enumerate() {
                 // The volume counts hold every draw; which of the rows are evaluated is free to choose. A shell whose yield
                 // was taken for smaller than it is must not cost many times the calls that were wanted.
-                let n = (drawn.len() / n_dim).min(2 * wanted[k].1);
-                rows.extend_from_slice(&drawn[..n * n_dim]);
-                shell.extend(std::iter::repeat_n(requests[k].0 as u32, n));
+                let n = drawn.cells.len().min(2 * wanted[k].1);
+                rows.extend_from_slice(&drawn.rows[..n * n_dim]);
+                let shell = requests[k].0 as u32;
+                place.extend(drawn.cells[..n].iter().map(|&cell| Place { shell, cell }));
             }
-            shell.truncate(max_points);
-            rows.truncate(shell.len() * n_dim);
+            place.truncate(max_points);
+            rows.truncate(place.len() * n_dim);
             let Stage::Sampling(sampling) = &mut self.stage else { return };
-            if shell.is_empty() {
+            if place.is_empty() {
                 sampling.n_fruitless += 1;
                 continue;
             }
             sampling.n_fruitless = 0;
-            let u = Array2::from_shape_vec((shell.len(), n_dim), rows).unwrap_or_default();
-            self.pending = Some(Pending { u, shell });
+            let u = Array2::from_shape_vec((place.len(), n_dim), rows).unwrap_or_default();
+            self.pending = Some(Pending { u, place });
             return;
         }
     }

@@ -5,11 +5,19 @@ use std::ops::Range;
 use crate::backend::CpuPool;
 use crate::bound::{Drawn, NeuralBound};
 use crate::evidence::{Fraction, ShellVolume};
+use crate::math::log_sum_exp;
 use crate::rng::Stream;
-use crate::samples::{Phase, Samples};
+use crate::samples::{NO_SHELL, Phase, Place, Samples};
 
 /// Draws per task of the pool: enough to fill the networks' matrix products, few enough to balance threads.
 const CHUNK: u64 = 1024;
+
+/// Part of the exploration's draws that goes to the cells of a bound in proportion to their volume; the rest is dealt out equally, so that a
+/// thin end that holds next to nothing now does not die out before it holds much.
+const BY_VOLUME: f64 = 0.5;
+
+/// A cell that keeps a smaller fraction of its draws gets less than its equal part.
+const YIELD_MIN: f64 = 0.05;
 
 /// The bounds, outermost first.
 #[derive(Debug)]
@@ -26,6 +34,15 @@ struct Shell {
     bound: Bound,
     threshold: f64,
     stream: Stream,
+    /// Draws from the whole bound so far.
+    next_draw: u64,
+    cells: Vec<Cell>,
+}
+
+/// The part of a bound that lies in one member of its union and in none before it.
+#[derive(Debug)]
+struct Cell {
+    /// Draws from this cell alone so far.
     next_draw: u64,
     /// Counts while exploring; the kept count of the shell's own fraction is that of its points.
     exploration: ShellVolume,
@@ -36,9 +53,10 @@ struct Shell {
 
 /// Draws that fell in a shell, and what was counted on the way.
 #[derive(Debug, Default)]
-struct InShell {
-    rows: Vec<f64>,
-    volume: ShellVolume,
+pub(super) struct InShell {
+    pub(super) rows: Vec<f64>,
+    pub(super) cells: Vec<u32>,
+    volumes: Vec<ShellVolume>,
 }
 
 #[derive(Debug)]
@@ -48,32 +66,60 @@ enum Bound {
 }
 
 impl Bound {
-    fn draw(&self, stream: &Stream, range: Range<u64>) -> Drawn {
+    fn draw(&self, stream: &Stream, range: Range<u64>, cell: Option<usize>) -> Drawn {
         match self {
-            Self::Neural(bound) => bound.draw(stream, range),
+            Self::Neural(bound) => bound.draw(stream, range, cell),
             Self::UnitCube { n_dim } => {
+                let cells = vec![0; (range.end - range.start) as usize];
                 let rows = range.flat_map(|k| {
                     let mut draw = stream.at(k);
                     (0..*n_dim).map(move |_| draw.uniform())
                 });
                 // The volume of the cube is known: nothing is counted.
-                Drawn { rows: rows.collect(), ..Drawn::default() }
+                Drawn { rows: rows.collect(), cells, ..Drawn::default() }
             }
         }
     }
 
-    fn contains(&self, rows: &[f64], n_dim: usize) -> Vec<bool> {
+    fn locate(&self, rows: &[f64], n_dim: usize) -> Vec<Option<u32>> {
         match self {
-            Self::Neural(bound) => bound.contains(rows),
-            Self::UnitCube { .. } => vec![true; rows.len() / n_dim],
+            Self::Neural(bound) => bound.locate(rows),
+            Self::UnitCube { .. } => vec![Some(0); rows.len() / n_dim],
         }
     }
 
-    fn log_v_members(&self) -> f64 {
+    fn log_v_members(&self) -> Vec<f64> {
         match self {
             Self::Neural(bound) => bound.log_v_members(),
-            Self::UnitCube { .. } => 0.0,
+            Self::UnitCube { .. } => vec![0.0],
         }
+    }
+}
+
+impl Shell {
+    /// Counts draws that reached the bound; where they lie among the shells is counted apart.
+    fn count(&mut self, drawn: &Drawn) {
+        for (cell, (union, network)) in self.cells.iter_mut().zip(drawn.union.iter().zip(&drawn.network)) {
+            let volume = &mut cell.exploration;
+            volume.union.add(union.drawn, union.kept);
+            volume.network.add(network.drawn, network.kept);
+        }
+    }
+
+    /// Logarithm of the volume of the bound, by the counts of the exploration.
+    fn log_bound(&self) -> f64 {
+        log_sum_exp(&self.cells.iter().map(|c| c.exploration.log_bound()).collect::<Vec<_>>())
+    }
+
+    /// Part of the exploration's draws that each cell gets: none where nothing was found, and no more than its volume's where nearly all draws are lost.
+    fn shares(&self) -> Vec<f64> {
+        let log_bound = self.log_bound();
+        let cells = || self.cells.iter().map(|c| &c.exploration);
+        let dealt: Vec<f64> =
+            cells().map(|v| (v.union.value() * v.network.value() / YIELD_MIN).min(1.0)).collect();
+        let total: f64 = dealt.iter().sum();
+        let by_volume = cells().map(|v| (v.log_bound() - log_bound).exp());
+        by_volume.zip(dealt).map(|(v, d)| BY_VOLUME * v + (1.0 - BY_VOLUME) * d / total.max(1e-300)).collect()
     }
 }
 
@@ -84,20 +130,21 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Which rows `[n, n_dim]` it contains.
-    pub(super) fn contains(&self, rows: &[f64], n_dim: usize, pool: &CpuPool) -> Vec<bool> {
+    /// The cell of each of `rows` `[n, n_dim]`; none for those outside.
+    pub(super) fn locate(&self, rows: &[f64], n_dim: usize, pool: &CpuPool) -> Vec<Option<u32>> {
         let n = rows.len() / n_dim;
         let chunks = pool
-            .map_chunks(n, CHUNK as usize, |r| self.shell.bound.contains(&rows[r.start * n_dim..r.end * n_dim], n_dim));
+            .map_chunks(n, CHUNK as usize, |r| self.shell.bound.locate(&rows[r.start * n_dim..r.end * n_dim], n_dim));
         chunks.concat()
     }
 }
 
-/// A row drawn from the newest bound, and the shell it would have been in before that bound came.
+/// A row drawn from the newest bound, its cell there, and where it would have been before that bound came.
 #[derive(Debug)]
 pub(super) struct Tagged {
     pub(super) u: Vec<f64>,
-    pub(super) old_shell: Option<u32>,
+    pub(super) cell: u32,
+    pub(super) before: Option<Place>,
 }
 
 impl Shells {
@@ -109,14 +156,23 @@ impl Shells {
     }
 
     fn shell(&mut self, bound: Bound, threshold: f64) -> Shell {
-        let volume = ShellVolume { log_v_members: bound.log_v_members(), ..ShellVolume::default() };
+        let cell = |log_v_members| {
+            let volume = ShellVolume { log_v_members, ..ShellVolume::default() };
+            Cell { next_draw: 0, exploration: volume, recounted: None, sampling: volume }
+        };
         self.n_created += 1;
         let stream = self.stream.substream(self.n_created);
-        Shell { bound, threshold, stream, next_draw: 0, exploration: volume, recounted: None, sampling: volume }
+        let cells = bound.log_v_members().into_iter().map(cell).collect();
+        Shell { bound, threshold, stream, next_draw: 0, cells }
     }
 
     pub(super) fn len(&self) -> usize {
         self.shells.len()
+    }
+
+    /// Cells of the newest bound.
+    pub(super) fn n_cells_newest(&self) -> usize {
+        self.shells.last().map_or(1, |s| s.cells.len())
     }
 
     /// The stream that trains the next candidate.
@@ -137,9 +193,9 @@ impl Shells {
     /// Whether the candidate can be drawn from, and is smaller than the newest bound as far as both were counted, or of `any_size`.
     pub(super) fn is_fit(&self, candidate: &Candidate, any_size: bool) -> bool {
         const N_KEPT_MIN: u64 = 100;
-        let newest = self.shells.last().map_or(0.0, |s| s.exploration.log_bound());
-        let volume = &candidate.shell.exploration;
-        volume.network.kept >= N_KEPT_MIN && (any_size || volume.log_bound() < newest)
+        let newest = self.shells.last().map_or(0.0, Shell::log_bound);
+        let kept: u64 = candidate.shell.cells.iter().map(|c| c.exploration.network.kept).sum();
+        kept >= N_KEPT_MIN && (any_size || candidate.shell.log_bound() < newest)
     }
 
     /// Draws from a new bound until its volume is known to a few per cent, without calling the likelihood.
@@ -148,20 +204,22 @@ impl Shells {
         // A bound that keeps so little of its ellipsoids is no good: its volume is then measured poorly, and it is compared as it is.
         const N_DRAWS_MAX: u64 = 1 << 20;
         let mut shell = self.shell(Bound::Neural(Box::new(bound)), threshold);
-        while shell.exploration.network.kept < N_KEPT && shell.next_draw < N_DRAWS_MAX {
+        while shell.cells.iter().map(|c| c.exploration.network.kept).sum::<u64>() < N_KEPT
+            && shell.next_draw < N_DRAWS_MAX
+        {
             let start = shell.next_draw;
             let n = if start == 0 { 2 * CHUNK } else { start };
             shell.next_draw += n;
             for drawn in pool.map_chunks(n as usize, CHUNK as usize, |r| {
-                shell.bound.draw(&shell.stream, start + r.start as u64..start + r.end as u64)
+                shell.bound.draw(&shell.stream, start + r.start as u64..start + r.end as u64, None)
             }) {
-                count(&mut shell.exploration, &drawn);
+                shell.count(&drawn);
             }
         }
         Candidate { shell }
     }
 
-    /// The same candidate without the effort to keep every deep point, where that makes a difference.
+    /// The same candidate without the effort for the recall of each cell, where that makes a difference.
     pub(super) fn relaxed(&mut self, mut candidate: Candidate, pool: &CpuPool) -> Candidate {
         if let Bound::Neural(bound) = &mut candidate.shell.bound
             && !bound.relax()
@@ -178,63 +236,75 @@ impl Shells {
         self.shells.push(candidate.shell);
     }
 
-    /// About `n` rows uniform in the newest bound, each with the shell it belonged to before (when `tag` asks for it).
+    /// About `n` rows of the newest bound, uniform in each of its cells, with the place each was in before (when `tag` asks for it).
     pub(super) fn draw_newest(&mut self, n: usize, tag: bool, pool: &CpuPool) -> Vec<Tagged> {
         const N_DRAWS_MAX: f64 = 1e6;
         let n_dim = self.n_dim;
         let Some((newest, older)) = self.shells.split_last_mut() else { return Vec::new() };
-        let volume = &newest.exploration;
-        let accepted = volume.union.value() * volume.network.value();
-        let n_draws = ((n as f64 / accepted.max(1e-6)) * 1.1).ceil().min(N_DRAWS_MAX) as usize;
-        let start = newest.next_draw;
-        newest.next_draw += n_draws as u64;
-        let chunks = pool.map_chunks(n_draws, CHUNK as usize, |r| {
-            let drawn = newest.bound.draw(&newest.stream, start + r.start as u64..start + r.end as u64);
-            let mut old = vec![None; drawn.rows.len() / n_dim];
+        let mut tasks = Vec::new();
+        for (index, share) in newest.shares().into_iter().enumerate().filter(|(_, share)| *share > 0.0) {
+            let cell = &mut newest.cells[index];
+            let accepted = cell.exploration.union.value() * cell.exploration.network.value();
+            let n_draws = (share * n as f64 / accepted.max(1e-6) * 1.1).ceil().min(N_DRAWS_MAX) as u64;
+            let (start, end) = (cell.next_draw, cell.next_draw + n_draws);
+            cell.next_draw = end;
+            tasks.extend((start..end).step_by(CHUNK as usize).map(|s| (index, s..(s + CHUNK).min(end))));
+        }
+        let done = pool.map(tasks.len(), |t| {
+            let (index, range) = &tasks[t];
+            let stream = newest.stream.substream(FIRST_CELL_STREAM + *index as u64);
+            let drawn = newest.bound.draw(&stream, range.clone(), Some(*index));
+            let mut before = vec![None; drawn.cells.len()];
             if tag {
-                for (index, shell) in older.iter().enumerate().rev() {
-                    let open: Vec<usize> = (0..old.len()).filter(|&k| old[k].is_none()).collect();
+                for (shell, older) in older.iter().enumerate().rev() {
+                    let open: Vec<usize> = (0..before.len()).filter(|&k| before[k].is_none()).collect();
+                    if open.is_empty() {
+                        break;
+                    }
                     let rows: Vec<f64> =
                         open.iter().flat_map(|&k| &drawn.rows[k * n_dim..(k + 1) * n_dim]).copied().collect();
-                    let inside = shell.bound.contains(&rows, n_dim);
-                    open.iter().zip(inside).filter(|(_, i)| *i).for_each(|(&k, _)| old[k] = Some(index as u32));
-                    if old.iter().all(Option::is_some) {
-                        break;
+                    for (k, cell) in open.into_iter().zip(older.bound.locate(&rows, n_dim)) {
+                        before[k] = cell.map(|cell| Place { shell: shell as u32, cell });
                     }
                 }
             }
-            (drawn, old)
+            (drawn, before)
         });
         let mut rows = Vec::new();
-        for (drawn, old) in chunks {
-            count(&mut newest.exploration, &drawn);
-            rows.extend(
-                drawn.rows.chunks_exact(n_dim).zip(old).map(|(u, old_shell)| Tagged { u: u.to_vec(), old_shell }),
-            );
+        for (drawn, before) in done {
+            newest.count(&drawn);
+            let tagged = drawn.rows.chunks_exact(n_dim).zip(&drawn.cells).zip(before);
+            rows.extend(tagged.map(|((u, cell), before)| Tagged { u: u.to_vec(), cell: *cell, before }));
         }
+        // A batch takes the first of them: every cell should have its part.
+        newest.stream.substream(ORDER_STREAM).at(newest.cells[0].next_draw).shuffle(&mut rows);
         rows
     }
 
     /// One more draw of the newest bound went into its shell.
-    pub(super) fn count_exploration_draw(&mut self) {
+    pub(super) fn count_exploration_draw(&mut self, cell: u32) {
         if let Some(newest) = self.shells.last_mut() {
-            newest.exploration.shell.drawn += 1;
+            newest.cells[cell as usize].exploration.shell.drawn += 1;
         }
     }
 
     /// Starts the sampling phase with the shells that `keep` names; later draws come from streams that the exploration never touched.
     ///
-    /// The shell in front of one that goes becomes larger, so its fraction from the exploration no longer holds: it is counted
+    /// The shell in front of one that goes becomes larger, so its fractions from the exploration no longer hold: they are counted
     /// anew, by draws without likelihood calls.
     pub(super) fn freeze(&mut self, keep: &[bool], pool: &CpuPool) {
         const N_RECOUNT: u64 = 8 * CHUNK;
         let mut kept = keep.iter();
         self.shells.retain(|_| kept.next().copied().unwrap_or(true));
         let index = |k: usize| keep[..k].iter().filter(|k| **k).count();
-        let grown: Vec<_> =
-            (1..keep.len()).filter(|&k| keep[k - 1] && !keep[k]).map(|k| (index(k) - 1, N_RECOUNT)).collect();
+        let grown: Vec<_> = (1..keep.len())
+            .filter(|&k| keep[k - 1] && !keep[k])
+            .map(|k| (index(k) - 1, N_RECOUNT))
+            .collect();
         for (drawn, (shell, _)) in self.draw(&grown, pool).into_iter().zip(&grown) {
-            self.shells[*shell].recounted = Some(drawn.volume.shell);
+            for (cell, volume) in self.shells[*shell].cells.iter_mut().zip(drawn.volumes) {
+                cell.recounted = Some(volume.shell);
+            }
         }
         for shell in &mut self.shells {
             shell.stream = shell.stream.substream(2);
@@ -245,31 +315,46 @@ impl Shells {
     /// Goes back to exploring: what the sampling phase counted counts as exploration, and new draws come from new streams.
     pub(super) fn reopen(&mut self) {
         for shell in &mut self.shells {
-            shell.exploration = shell.exploration.merge(&shell.sampling);
-            shell.sampling = ShellVolume { log_v_members: shell.exploration.log_v_members, ..ShellVolume::default() };
-            shell.recounted = None;
+            for cell in &mut shell.cells {
+                cell.exploration = cell.exploration.merge(&cell.sampling);
+                cell.sampling =
+                    ShellVolume { log_v_members: cell.exploration.log_v_members, ..ShellVolume::default() };
+                cell.recounted = None;
+                cell.next_draw = 0;
+            }
             shell.stream = shell.stream.substream(3);
             shell.next_draw = 0;
         }
     }
 
-    /// Fraction of the draws from the members of each bound that ended in its shell while exploring.
+    /// Of each shell while exploring: its volume as a fraction of that of the members of its bound, which is where draws start.
     pub(super) fn exploration_yield(&self, samples: &Samples) -> Vec<f64> {
-        self.exploration_volumes(samples)
-            .iter()
-            .map(|v| v.union.value() * v.network.value() * v.shell.value())
-            .collect()
+        self.exploration_ratio(samples, |volume| volume.log_v_members)
+    }
+
+    /// Of each shell while exploring: its volume as a fraction of that of its bound.
+    pub(super) fn exploration_fractions(&self, samples: &Samples) -> Vec<f64> {
+        self.exploration_ratio(samples, ShellVolume::log_bound)
+    }
+
+    fn exploration_ratio(&self, samples: &Samples, whole: impl Fn(&ShellVolume) -> f64) -> Vec<f64> {
+        let sum = |cells: &[ShellVolume], part: &dyn Fn(&ShellVolume) -> f64| {
+            log_sum_exp(&cells.iter().map(part).collect::<Vec<_>>())
+        };
+        let ratio = |cells: &Vec<ShellVolume>| (sum(cells, &ShellVolume::log_shell) - sum(cells, &whole)).exp();
+        self.exploration_volumes(samples).iter().map(ratio).collect()
     }
 
     /// Draws `requests[k] = (shell, number of member draws)` for the sampling phase; counts them, and returns what fell in each
     /// shell, row-major.
-    pub(super) fn draw_shells(&mut self, requests: &[(usize, u64)], pool: &CpuPool) -> Vec<Vec<f64>> {
+    pub(super) fn draw_shells(&mut self, requests: &[(usize, u64)], pool: &CpuPool) -> Vec<InShell> {
         let drawn = self.draw(requests, pool);
         for (drawn, (shell, _)) in drawn.iter().zip(requests) {
-            let volume = &mut self.shells[*shell].sampling;
-            *volume = volume.merge(&drawn.volume);
+            for (cell, volume) in self.shells[*shell].cells.iter_mut().zip(&drawn.volumes) {
+                cell.sampling = cell.sampling.merge(volume);
+            }
         }
-        drawn.into_iter().map(|d| d.rows).collect()
+        drawn
     }
 
     fn draw(&mut self, requests: &[(usize, u64)], pool: &CpuPool) -> Vec<InShell> {
@@ -285,60 +370,103 @@ impl Shells {
         let done = pool.map(tasks.len(), |t| {
             let (k, range) = &tasks[t];
             let index = requests[*k].0;
-            let Drawn { mut rows, union, network } = shells[index].bound.draw(&shells[index].stream, range.clone());
-            let in_bound = (rows.len() / n_dim) as u64;
+            let shell = &shells[index];
+            let Drawn { mut rows, mut cells, union, network } =
+                shell.bound.draw(&shell.stream, range.clone(), None);
+            let mut volumes = vec![ShellVolume::default(); shell.cells.len()];
+            for (volume, (union, network)) in volumes.iter_mut().zip(union.into_iter().zip(network)) {
+                (volume.union, volume.network) = (union, network);
+            }
+            cells.iter().for_each(|cell| volumes[*cell as usize].shell.drawn += 1);
             for later in &shells[index + 1..] {
                 if rows.is_empty() {
                     break;
                 }
-                let inside = later.bound.contains(&rows, n_dim);
+                let inside = later.bound.locate(&rows, n_dim);
                 let mut kept = 0;
-                for (k, _) in inside.iter().enumerate().filter(|(_, inside)| !**inside) {
+                for (k, _) in inside.iter().enumerate().filter(|(_, inside)| inside.is_none()) {
                     rows.copy_within(k * n_dim..(k + 1) * n_dim, kept * n_dim);
+                    cells[kept] = cells[k];
                     kept += 1;
                 }
                 rows.truncate(kept * n_dim);
+                cells.truncate(kept);
             }
-            let shell = Fraction { drawn: in_bound, kept: (rows.len() / n_dim) as u64 };
-            InShell { rows, volume: ShellVolume { log_v_members: 0.0, union, network, shell } }
+            cells.iter().for_each(|cell| volumes[*cell as usize].shell.kept += 1);
+            InShell { rows, cells, volumes }
         });
-        let mut out: Vec<InShell> = requests.iter().map(|_| InShell::default()).collect();
+        let mut out: Vec<InShell> = requests
+            .iter()
+            .map(|(shell, _)| {
+                let volumes = vec![ShellVolume::default(); self.shells[*shell].cells.len()];
+                InShell { volumes, ..InShell::default() }
+            })
+            .collect();
         for ((k, _), drawn) in tasks.iter().zip(done) {
-            out[*k].volume = out[*k].volume.merge(&drawn.volume);
-            out[*k].rows.extend_from_slice(&drawn.rows);
+            let out = &mut out[*k];
+            out.volumes.iter_mut().zip(&drawn.volumes).for_each(|(sum, volume)| *sum = sum.merge(volume));
+            out.rows.extend_from_slice(&drawn.rows);
+            out.cells.extend_from_slice(&drawn.cells);
         }
         out
     }
 
-    fn exploration_volumes(&self, samples: &Samples) -> Vec<ShellVolume> {
-        let mut kept = vec![0u64; self.shells.len()];
-        let points = samples.shells().iter().zip(samples.phase());
-        for (&shell, _) in points.filter(|(_, p)| **p == Phase::Exploration) {
-            if let Some(kept) = kept.get_mut(shell as usize) {
-                *kept += 1;
+    /// What the exploration knows of the volume of every cell of every shell.
+    fn exploration_volumes(&self, samples: &Samples) -> Vec<Vec<ShellVolume>> {
+        let mut kept: Vec<Vec<u64>> = self.shells.iter().map(|s| vec![0; s.cells.len()]).collect();
+        for id in (0..samples.len()).filter(|&id| samples.phase()[id] == Phase::Exploration) {
+            if let Some(place) = samples.place(id) {
+                kept[place.shell as usize][place.cell as usize] += 1;
             }
         }
-        self.shells
-            .iter()
-            .zip(kept)
-            .map(|(s, kept)| {
-                let shell = s.recounted.unwrap_or(Fraction { drawn: s.exploration.shell.drawn, kept });
-                ShellVolume { shell, ..s.exploration }
-            })
-            .collect()
+        let volume = |(cell, kept): (&Cell, u64)| {
+            let shell = cell.recounted.unwrap_or(Fraction { drawn: cell.exploration.shell.drawn, kept });
+            ShellVolume { shell, ..cell.exploration }
+        };
+        self.shells.iter().zip(kept).map(|(s, kept)| s.cells.iter().zip(kept).map(volume).collect()).collect()
     }
 
-    /// What is known of each shell's volume: from the sampling phase, and from the exploration if it is kept.
-    pub(super) fn volumes(&self, samples: &Samples, keep_exploration: bool) -> Vec<ShellVolume> {
+    /// What is known of the volumes of disjoint regions, and the region of every point.
+    ///
+    /// From the sampling phase alone the regions are the shells; with the exploration, whose points are uniform in a cell but not in a
+    /// shell, they are the cells of all shells, one shell after the other.
+    pub(super) fn regions(&self, samples: &Samples, keep_exploration: bool) -> Regions {
         if !keep_exploration {
-            return self.shells.iter().map(|s| s.sampling).collect();
+            let volume = |s: &Shell| {
+                let members: Vec<f64> = s.cells.iter().map(|c| c.sampling.log_v_members).collect();
+                let counted = s.cells.iter().fold(ShellVolume::default(), |sum, c| sum.merge(&c.sampling));
+                ShellVolume { log_v_members: log_sum_exp(&members), ..counted }
+            };
+            let of_point = samples.shells().iter().zip(samples.phase());
+            return Regions {
+                volumes: self.shells.iter().map(volume).collect(),
+                of_point: of_point.map(|(s, p)| if *p == Phase::Sampling { *s } else { NO_SHELL }).collect(),
+                shell: (0..self.shells.len()).collect(),
+            };
         }
-        let exploration = self.exploration_volumes(samples);
-        self.shells.iter().zip(exploration).map(|(s, e)| e.merge(&s.sampling)).collect()
+        let mut regions = Regions::default();
+        let mut first = Vec::with_capacity(self.shells.len());
+        for (index, (shell, explored)) in self.shells.iter().zip(self.exploration_volumes(samples)).enumerate() {
+            first.push(regions.volumes.len() as u32);
+            regions.volumes.extend(shell.cells.iter().zip(explored).map(|(c, explored)| explored.merge(&c.sampling)));
+            regions.shell.resize(regions.volumes.len(), index);
+        }
+        let region = |id| samples.place(id).map_or(NO_SHELL, |place| first[place.shell as usize] + place.cell);
+        regions.of_point = (0..samples.len()).map(region).collect();
+        regions
     }
 }
 
-fn count(volume: &mut ShellVolume, drawn: &Drawn) {
-    volume.union.add(drawn.union.drawn, drawn.union.kept);
-    volume.network.add(drawn.network.drawn, drawn.network.kept);
+/// Disjoint regions with points uniform in each.
+#[derive(Debug, Default)]
+pub(super) struct Regions {
+    pub(super) volumes: Vec<ShellVolume>,
+    /// `[n_points]`; `NO_SHELL` for those that do not count.
+    pub(super) of_point: Vec<u32>,
+    /// The shell of each region, in order.
+    pub(super) shell: Vec<usize>,
 }
+
+/// Streams of a bound: 1 trains, 2 and 3 are those of later phases.
+const ORDER_STREAM: u64 = 4;
+const FIRST_CELL_STREAM: u64 = 16;

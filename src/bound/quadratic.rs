@@ -1,0 +1,83 @@
+//! A quadratic surface through log L by weighted least squares: what a network would otherwise have to learn of a nearly Gaussian peak.
+
+/// Coefficients that a full surface may have per point that it is fitted to; with fewer points it loses its mixed terms.
+const POINTS_PER_COEFFICIENT: usize = 4;
+
+/// Share of the mean diagonal that is added to the normal equations, so that directions without points stay flat.
+const RIDGE: f64 = 1e-9;
+
+/// `y(z) = c_0 + sum c_i z_i + sum_{i <= j} c_ij z_i z_j`, where y is log L above the threshold in units of its spread among the live points.
+#[derive(Debug, Clone)]
+pub(super) struct Quadratic {
+    n_dim: usize,
+    mixed: bool,
+    coefficients: Vec<f32>,
+}
+
+impl Quadratic {
+    /// Fits the surface to `log_l` `[n_points]` at `z` `[n_points, n_dim]`, row-major.
+    ///
+    /// Points far below `threshold` count less, so that no residual of theirs outweighs the live points; where log L is -inf they do not count.
+    /// `None` where the live points tie, are too few, or the equations cannot be solved. Cost: `n_points p^2 / 2` for `p` coefficients.
+    pub fn fit(z: &[f64], n_dim: usize, log_l: &[f64], threshold: f64) -> Option<Self> {
+        let mut live: Vec<f64> = log_l.iter().copied().filter(|l| *l >= threshold).collect();
+        if live.is_empty() {
+            return None;
+        }
+        let middle = live.len() / 2;
+        let spread = *live.select_nth_unstable_by(middle, f64::total_cmp).1 - threshold;
+        if !(spread > 0.0 && spread.is_finite()) {
+            return None;
+        }
+        let n_finite = log_l.iter().filter(|l| **l > f64::NEG_INFINITY).count();
+        let mixed = n_finite >= POINTS_PER_COEFFICIENT * n_coefficients(n_dim, true);
+        let p = n_coefficients(n_dim, mixed);
+        if n_finite < POINTS_PER_COEFFICIENT * p {
+            return None;
+        }
+        let mut design = Vec::with_capacity(n_finite * p);
+        let mut right = Vec::with_capacity(n_finite);
+        for (z, l) in z.chunks_exact(n_dim).zip(log_l).filter(|(_, l)| **l > f64::NEG_INFINITY) {
+            let y = (l - threshold) / spread;
+            let weight = 1.0 / (1.0 + y.min(0.0).powi(2)).sqrt();
+            terms(z, mixed, |term| design.push(weight * term));
+            right.push(weight * y);
+        }
+        // Columns of this matrix are the points.
+        let design = nalgebra::DMatrix::from_vec(p, n_finite, design);
+        let right = &design * nalgebra::DVector::from_vec(right);
+        let mut normal = &design * design.transpose();
+        let ridge = RIDGE * normal.trace() / p as f64;
+        for k in 0..p {
+            normal[(k, k)] += ridge;
+        }
+        let solved = normal.cholesky()?.solve(&right);
+        let coefficients: Vec<f32> = solved.iter().map(|c| *c as f32).collect();
+        coefficients.iter().all(|c| c.is_finite()).then_some(Self { n_dim, mixed, coefficients })
+    }
+
+    /// The surface at `z` `[n_dim]`.
+    pub fn value(&self, z: &[f32]) -> f32 {
+        debug_assert_eq!(z.len(), self.n_dim);
+        let mut coefficients = self.coefficients.iter();
+        let mut sum = 0.0;
+        terms(z, self.mixed, |term| sum += coefficients.next().copied().unwrap_or(0.0) * term);
+        sum
+    }
+}
+
+fn n_coefficients(n_dim: usize, mixed: bool) -> usize {
+    1 + 2 * n_dim + if mixed { n_dim * (n_dim - 1) / 2 } else { 0 }
+}
+
+#[inline]
+fn terms<T: Copy + std::ops::Mul<Output = T> + From<u8>>(z: &[T], mixed: bool, mut term: impl FnMut(T)) {
+    term(T::from(1));
+    for (i, &a) in z.iter().enumerate() {
+        term(a);
+        term(a * a);
+        if mixed {
+            z[..i].iter().for_each(|&b| term(a * b));
+        }
+    }
+}
