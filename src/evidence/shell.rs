@@ -59,6 +59,11 @@ impl ShellVolume {
         self.log_bound() + self.shell.value().ln()
     }
 
+    /// Variance of the volume relative to its square: the three fractions together.
+    pub fn relative_variance(&self) -> f64 {
+        [self.union, self.network, self.shell].iter().map(Fraction::relative_variance).sum()
+    }
+
     /// The same volume with the draws of two phases counted together.
     pub fn merge(&self, other: &Self) -> Self {
         Self {

@@ -18,6 +18,14 @@ const FIRST_ROUND: f64 = 0.5;
 const SPIKE_SHARE: f64 = 0.05;
 const SPIKE_POINTS: f64 = 20.0;
 
+/// Variance that the volumes may add to log Z, as a fraction of that of the likelihood's scatter, or of `1/n_eff` where that is more: draws
+/// without likelihood calls go on until then.
+const VOLUME_SHARE: f64 = 0.25;
+const VOLUME_SHARE_OF_N_EFF: f64 = 0.1;
+
+/// Such draws at most, for each fresh point.
+const VOLUME_DRAWS_MAX: f64 = 100.0;
+
 /// Fresh points per effective point beyond which a run gives up.
 const CALLS_PER_EFFECTIVE_MAX: f64 = 100.0;
 
@@ -80,6 +88,7 @@ impl State {
             }
             if wanted.is_empty() {
                 sampling.n_fruitless = 0;
+                self.sharpen_volumes(pool);
                 return;
             }
             if sampling.n_fruitless == N_FRUITLESS_MAX {
@@ -114,6 +123,42 @@ impl State {
             let u = Array2::from_shape_vec((place.len(), n_dim), rows).unwrap_or_default();
             self.pending = Some(Pending { u, place });
             return;
+        }
+    }
+
+    /// Draws from the shells without evaluating anything, until their volumes add little to the variance of log Z.
+    ///
+    /// With `M_i` draws, shell `i` adds `s_i^2 c_i / M_i`, where `s_i` is its share of the evidence and `c_i` the relative variance for one draw. For a
+    /// given number of draws the sum is least with `M_i` in proportion to `s_i sqrt(c_i)`.
+    fn sharpen_volumes(&mut self, pool: &CpuPool) {
+        const N_ROUNDS_MAX: usize = 8;
+        if !self.every_shell_sampled() {
+            return;
+        }
+        for _ in 0..N_ROUNDS_MAX {
+            let evidence = self.evidence(false);
+            let scatter = evidence.error_terms.scatter;
+            let target = (VOLUME_SHARE * scatter).max(VOLUME_SHARE_OF_N_EFF / evidence.n_eff);
+            if evidence.error_terms.volume() <= target {
+                return;
+            }
+            let volumes = self.shells.regions(&self.samples, false).volumes;
+            let drawn: Vec<f64> = self.shells.sampling_draws().into_iter().map(|n| n as f64).collect();
+            let weight: Vec<f64> = (evidence.shells.iter().zip(&volumes).zip(&drawn))
+                .map(|((s, v), n)| share(s.log_z, evidence.log_z) * (v.relative_variance() * n).sqrt())
+                .map(|weight| if weight.is_finite() { weight } else { 0.0 })
+                .collect();
+            let scale = weight.iter().sum::<f64>() / target;
+            let room = VOLUME_DRAWS_MAX * evidence.n_points as f64 - drawn.iter().sum::<f64>();
+            let missing: Vec<f64> = weight.iter().zip(&drawn).map(|(w, n)| (w * scale - n).max(0.0)).collect();
+            let all: f64 = missing.iter().sum();
+            let part = (room / all).min(1.0);
+            let requests: Vec<(usize, u64)> =
+                missing.iter().map(|n| (n * part).ceil() as u64).enumerate().filter(|(_, n)| *n > 0).collect();
+            if room <= 0.0 || requests.is_empty() {
+                return;
+            }
+            self.shells.count_shells(&requests, pool);
         }
     }
 

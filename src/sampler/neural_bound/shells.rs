@@ -301,7 +301,7 @@ impl Shells {
             .filter(|&k| keep[k - 1] && !keep[k])
             .map(|k| (index(k) - 1, N_RECOUNT))
             .collect();
-        for (drawn, (shell, _)) in self.draw(&grown, pool).into_iter().zip(&grown) {
+        for (drawn, (shell, _)) in self.draw(&grown, false, pool).into_iter().zip(&grown) {
             for (cell, volume) in self.shells[*shell].cells.iter_mut().zip(drawn.volumes) {
                 cell.recounted = Some(volume.shell);
             }
@@ -348,7 +348,16 @@ impl Shells {
     /// Draws `requests[k] = (shell, number of member draws)` for the sampling phase; counts them, and returns what fell in each
     /// shell, row-major.
     pub(super) fn draw_shells(&mut self, requests: &[(usize, u64)], pool: &CpuPool) -> Vec<InShell> {
-        let drawn = self.draw(requests, pool);
+        self.draw_and_count(requests, true, pool)
+    }
+
+    /// The same without the rows: sharper volumes at no likelihood call.
+    pub(super) fn count_shells(&mut self, requests: &[(usize, u64)], pool: &CpuPool) {
+        self.draw_and_count(requests, false, pool);
+    }
+
+    fn draw_and_count(&mut self, requests: &[(usize, u64)], keep_rows: bool, pool: &CpuPool) -> Vec<InShell> {
+        let drawn = self.draw(requests, keep_rows, pool);
         for (drawn, (shell, _)) in drawn.iter().zip(requests) {
             for (cell, volume) in self.shells[*shell].cells.iter_mut().zip(&drawn.volumes) {
                 cell.sampling = cell.sampling.merge(volume);
@@ -357,7 +366,12 @@ impl Shells {
         drawn
     }
 
-    fn draw(&mut self, requests: &[(usize, u64)], pool: &CpuPool) -> Vec<InShell> {
+    /// Draws made from each shell in the sampling phase.
+    pub(super) fn sampling_draws(&self) -> Vec<u64> {
+        self.shells.iter().map(|s| s.next_draw).collect()
+    }
+
+    fn draw(&mut self, requests: &[(usize, u64)], keep_rows: bool, pool: &CpuPool) -> Vec<InShell> {
         let n_dim = self.n_dim;
         let mut tasks = Vec::new();
         for (k, &(shell, n)) in requests.iter().enumerate() {
@@ -393,6 +407,9 @@ impl Shells {
                 cells.truncate(kept);
             }
             cells.iter().for_each(|cell| volumes[*cell as usize].shell.kept += 1);
+            if !keep_rows {
+                (rows, cells) = (Vec::new(), Vec::new());
+            }
             InShell { rows, cells, volumes }
         });
         let mut out: Vec<InShell> = requests
