@@ -105,20 +105,9 @@ impl Samples {
         self.cell[id] = place.map_or(0, |place| place.cell);
     }
 
-    /// Points of the exploration.
-    pub(crate) fn n_exploration(&self) -> usize {
-        self.phase.iter().filter(|phase| **phase == Phase::Exploration).count()
-    }
-
-    /// Counts the points of a shell as ones of the exploration.
-    pub(crate) fn reopen(&mut self, shell: u32) {
-        let points = self.phase.iter_mut().zip(&self.shell);
-        points.filter(|(_, s)| **s == shell).for_each(|(phase, _)| *phase = Phase::Exploration);
-    }
-
-    /// A new shell comes at index `at`.
-    pub(crate) fn insert_shell(&mut self, at: u32) {
-        self.shell.iter_mut().filter(|s| **s != NO_SHELL && **s >= at).for_each(|s| *s += 1);
+    /// Counts every point so far as one of the exploration.
+    pub(crate) fn reopen(&mut self) {
+        self.phase.fill(Phase::Exploration);
     }
 
     /// Writes one evaluated point.

@@ -156,24 +156,6 @@ impl NeuralBound {
         Ok(Self { shift, outer, clusters, n_dim, train_s })
     }
 
-    /// One ellipsoid around `u` `[n_points, n_dim]`, without networks.
-    pub fn around(u: ArrayView2<f64>, options: &NeuralBoundOptions) -> Result<Self, BoundError> {
-        let shift = PhaseShift::new(u, &options.periodic);
-        let mut points: Array2<f64> = u.to_owned();
-        points.rows_mut().into_iter().for_each(|mut row| row.as_slice_mut().into_iter().for_each(|row| shift.apply(row)));
-        let outer = Union::enclosing(points.view(), &UnionOptions { cube_dims: false, ..options.union })?;
-        let clusters = outer.members().iter().map(|e| Cluster { ellipsoid: e.clone(), emulator: None }).collect();
-        Ok(Self { shift, outer, clusters, n_dim: u.ncols(), train_s: 0.0 })
-    }
-
-    /// `row` `[n_dim]` in the frame of the ellipsoid of a cell, where the ellipsoid is the unit ball.
-    pub fn to_frame(&self, cell: usize, row: &[f64]) -> Vec<f64> {
-        let (mut x, mut z) = (row.to_vec(), vec![0.0; self.n_dim]);
-        self.shift.apply(&mut x);
-        self.outer.members()[cell].to_frame(&x, &mut z);
-        z
-    }
-
     /// Gives up what was done for the recall in each cell; false when there was nothing to give up.
     pub fn relax(&mut self) -> bool {
         let mut relaxed = false;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use ndarray::Array2;
 
-use super::shells::{Candidate, Tagged};
+use super::shells::Tagged;
 use super::{Options, Pending, SamplerError, Stage, State};
 use crate::backend::CpuPool;
 use crate::bound::{Live, NeuralBound};
@@ -19,32 +19,13 @@ const N_REJECTED_MAX: usize = 10;
 /// Calls, in units of `n_live`, after which a likelihood that is -inf nearly everywhere is an error.
 const N_LIKE_INFINITE_MAX: usize = 1000;
 
-/// Logarithm of the ratio of two volumes by which a point is too deep for its shell. Where bounds follow the likelihood hardly any point
-/// is: none of 12,000 fresh ones on each of six problems was deeper than 1.
-const LEFT_OUT_DEPTH: f64 = 1.0;
-
-/// Chains that may be begun behind a shell, at most.
-const N_REOPENED_MAX: usize = 50;
-
-/// Live points of such a chain, as a fraction of those of the first.
-const CHAIN_N_LIVE: f64 = 0.25;
-
-/// A chain goes on while its live points hold more than this share of its own evidence, since what is small now may grow.
-const CHAIN_F_LIVE: f64 = 0.3;
-
 /// A shell is left to the one in front of it when it holds less than this fraction of its bound and less than that share of the
 /// evidence: finding points in it would cost more draws than it is worth.
 const SHELL_FRACTION_MIN: f64 = 0.01;
 const SHELL_SHARE_MIN: f64 = 1e-3;
 
-/// One chain of bounds in the making: the first from the unit cube, later ones behind a shell that holds more than it should.
 #[derive(Debug)]
 pub(super) struct Exploration {
-    /// The first shell of the chain.
-    root: usize,
-    /// The shell of its newest bound.
-    newest: usize,
-    n_live: usize,
     /// New points at or above the newest threshold; it starts below zero, so that the first bound waits for `n_live` more.
     n_update_iter: i64,
     n_like_iter: usize,
@@ -59,21 +40,14 @@ pub(super) struct Exploration {
     finished: bool,
     /// Live points that the newest bound was built around.
     n_enclosed: usize,
+    /// The next bound goes around a spike that the newest bound left outside: it need not be smaller.
+    reopened: bool,
 }
 
 impl Exploration {
     pub(super) fn new(options: &Options) -> Self {
-        let n_live = options.n_live;
-        Self { n_update_iter: -(n_live as i64), ..Self::behind(0, n_live) }
-    }
-
-    /// Goes on from shell `newest`, the first of its chain.
-    fn behind(newest: usize, n_live: usize) -> Self {
         Self {
-            root: newest,
-            newest,
-            n_live,
-            n_update_iter: 0,
+            n_update_iter: -(options.n_live as i64),
             n_like_iter: 0,
             n_like_checked: 0,
             transfer: HashMap::new(),
@@ -83,12 +57,13 @@ impl Exploration {
             f_live: 1.0,
             finished: false,
             n_enclosed: 0,
+            reopened: false,
         }
     }
 
-    /// Where a draw of the newest bound is a point.
-    fn place(&self, draw: &Tagged) -> Place {
-        Place { shell: self.newest as u32, cell: draw.cell }
+    /// Exploration that opens again around a spike: a bound is due at once.
+    pub(super) fn reopened(options: &Options) -> Self {
+        Self { n_update_iter: i64::MAX, reopened: true, ..Self::new(options) }
     }
 }
 
@@ -104,17 +79,16 @@ impl State {
     pub(super) fn explore(&mut self, pool: &CpuPool, max_points: usize) -> Result<bool, SamplerError> {
         // A batch that never came back, because the run was ended by an error, say.
         self.settle(0);
-        let n_points_min = self.n_points_min();
+        // Every cell should have points enough for an ellipsoid of its own.
+        let for_cells = self.shells.n_cells_newest() * self.n_points_min();
+        let n_update = self.options.n_update.unwrap_or(self.options.n_live.max(for_cells)) as i64;
+        let n_like_new_bound = self.options.n_like_new_bound.unwrap_or(10 * self.options.n_live);
         let Stage::Exploration(e) = &mut self.stage else { return Ok(false) };
         if e.finished {
             return Ok(false);
         }
-        // Every cell should have points enough for an ellipsoid of its own.
-        let for_cells = self.shells.n_cells(e.newest) * n_points_min;
-        let n_update = self.options.n_update.unwrap_or(e.n_live.max(for_cells)) as i64;
-        let n_like_new_bound = self.options.n_like_new_bound.unwrap_or(10 * e.n_live);
         let due = e.n_update_iter >= n_update || e.n_like_iter >= n_like_new_bound;
-        if due && self.samples.len() > e.n_live {
+        if due && self.samples.len() > self.options.n_live {
             (e.n_update_iter, e.n_like_iter) = (0, 0);
             self.next_bound(pool)?;
         }
@@ -127,12 +101,13 @@ impl State {
     fn fill(&mut self, n: usize, pool: &CpuPool) -> Result<bool, SamplerError> {
         const N_EMPTY_MAX: usize = 100;
         let Stage::Exploration(e) = &mut self.stage else { return Ok(false) };
+        let newest = (self.shells.len() - 1) as u32;
         let (mut rows, mut place) = (Vec::new(), Vec::new());
         let (mut n_rows, mut n_empty) = (0, 0);
         while !e.finished && n_rows < n {
             let Some(draw) = e.queue.pop_front() else {
                 let tag = e.transfer.values().any(|t| !t.is_empty());
-                e.queue.extend(self.shells.draw_newest(e.newest, n - n_rows, tag, pool));
+                e.queue.extend(self.shells.draw_newest(n - n_rows, tag, pool));
                 n_empty = if e.queue.is_empty() { n_empty + 1 } else { 0 };
                 if n_empty == N_EMPTY_MAX {
                     self.warnings
@@ -142,8 +117,8 @@ impl State {
                 continue;
             };
             let stand_in = draw.before.and_then(|b| e.transfer.get_mut(&(b, draw.cell))).and_then(VecDeque::pop_front);
-            if stand_in.is_none() && !draw.lost {
-                place.push(e.place(&draw));
+            if stand_in.is_none() {
+                place.push(Place { shell: newest, cell: draw.cell });
                 rows.extend_from_slice(&draw.u);
                 n_rows += 1;
             }
@@ -163,9 +138,9 @@ impl State {
     /// A draw counts when it is a point of its shell, and not before. Those behind the last evaluated row wait in front of the
     /// queue: the next batch begins with them, so that where a batch was cut off does not change what is drawn.
     pub(super) fn settle(&mut self, n: usize) {
+        let newest = (self.shells.len() - 1) as u32;
         let Stage::Exploration(e) = &mut self.stage else { return };
-        let is_fresh = |(draw, stand_in): &(Tagged, Option<usize>)| stand_in.is_none() && !draw.lost;
-        let mut fresh = e.asked.iter().enumerate().filter(|(_, asked)| is_fresh(asked)).map(|(k, _)| k);
+        let mut fresh = e.asked.iter().enumerate().filter(|(_, (_, stand_in))| stand_in.is_none()).map(|(k, _)| k);
         let end = fresh.nth(n).unwrap_or(e.asked.len());
         for (draw, stand_in) in e.asked.drain(end..).rev() {
             if let (Some(id), Some(before)) = (stand_in, draw.before) {
@@ -173,50 +148,42 @@ impl State {
             }
             e.queue.push_front(draw);
         }
-        for (draw, stand_in) in std::mem::take(&mut e.asked) {
-            self.shells.count_exploration_draw(e.newest, draw.cell);
+        for (draw, stand_in) in e.asked.drain(..) {
+            self.shells.count_exploration_draw(draw.cell);
             if let Some(id) = stand_in {
-                self.samples.set_place(id, Some(e.place(&draw)));
+                self.samples.set_place(id, Some(Place { shell: newest, cell: draw.cell }));
             }
         }
     }
 
     /// Tries to build the next bound around the live points; without one, exploration goes on in the newest shell.
     fn next_bound(&mut self, pool: &CpuPool) -> Result<(), SamplerError> {
-        let n_points_min = self.n_points_min();
-        let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
-        let (newest, n_live) = (e.newest, e.n_live);
-        // Points that no shell uses still teach the networks.
-        let of_chain = |id: &usize| match self.samples.place(*id) {
-            Some(place) => (e.root..=newest).contains(&(place.shell as usize)),
-            None => e.root == 0,
-        };
-        let ids: Vec<usize> = (0..self.samples.len()).filter(of_chain).collect();
-        let log_l: Vec<f64> = ids.iter().map(|&id| self.samples.log_l()[id]).collect();
+        let log_l = self.samples.log_l();
         let max = log_l.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let min = log_l.iter().copied().fold(f64::INFINITY, f64::min);
-        let mut at_will = false;
+        let n_points_min = self.n_points_min();
+        let newest = self.shells.len() - 1;
+        let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
+        let mut at_will = std::mem::take(&mut e.reopened);
         if max > f64::NEG_INFINITY && max == min {
             // A constant likelihood.
             e.finished = true;
             return Ok(());
         }
-        if max > f64::NEG_INFINITY && max <= self.shells.threshold(newest) {
+        if !at_will && max > f64::NEG_INFINITY && max <= self.shells.threshold(newest) {
             // The plateau at the top is enclosed. A bound around a few of its points is drawn anew when there are more.
             let n_top = log_l.iter().filter(|l| **l == max).count();
-            at_will = e.n_enclosed < n_live && n_top >= 2 * e.n_enclosed;
+            at_will = e.n_enclosed < self.options.n_live && n_top >= 2 * e.n_enclosed;
             if !at_will {
                 e.finished = true;
                 return Ok(());
             }
         }
         let regions = self.shells.regions(&self.samples, true);
-        let log_weight = shell_log_weights(&regions.volumes, &vec![0.0; self.samples.len()], &regions.of_point);
-        let log_weight: Vec<f64> = ids.iter().map(|&id| log_weight[id]).collect();
-        let heaviest = log_weight.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let weight: Vec<f64> = log_weight.iter().map(|w| (w - heaviest).exp()).collect();
-        let n_least = (n_live / 2).max(n_points_min);
-        let Some(threshold) = threshold(&log_l, &weight, self.shells.threshold(newest), n_least, n_points_min) else {
+        let log_weight = shell_log_weights(&regions.volumes, &vec![0.0; log_l.len()], &regions.of_point);
+        let weight: Vec<f64> = log_weight.iter().map(|w| w.exp()).collect();
+        let n_least = (self.options.n_live / 2).max(n_points_min);
+        let Some(threshold) = threshold(log_l, &weight, self.shells.threshold(newest), n_least, n_points_min) else {
             let n_infinite = log_l.iter().filter(|l| **l == f64::NEG_INFINITY).count();
             if newest == 0 && n_infinite > N_LIKE_INFINITE_MAX * self.options.n_live {
                 return Err(SamplerError::NoFiniteLikelihood {
@@ -228,7 +195,7 @@ impl State {
             return Ok(());
         };
         let is_live = |(_, l): &(&f64, &f64)| **l >= threshold.log_l;
-        let live_weight: Vec<f64> = log_weight.iter().zip(&log_l).filter(is_live).map(|(w, _)| *w).collect();
+        let live_weight: Vec<f64> = log_weight.iter().zip(log_l).filter(is_live).map(|(w, _)| *w).collect();
         let live = Live {
             threshold: threshold.log_l,
             at_edge: threshold.plateau_skipped || threshold.log_l == max,
@@ -236,13 +203,13 @@ impl State {
         };
         let options = self.bound_options();
         let stream = self.shells.training_stream();
-        let u = self.samples.select(&ids);
-        let built = NeuralBound::enclosing(u.view(), &log_l, live, &options, stream, pool);
+        let u = self.samples.u();
+        let built = NeuralBound::enclosing(u, log_l, live, &options, stream, pool);
         let candidate = match built {
             Ok(bound) => {
                 self.train_s += bound.train_s();
-                let candidate = self.shells.candidate(bound, live.threshold, newest, pool);
-                Ok(if self.shells.is_fit(&candidate, newest, at_will) {
+                let candidate = self.shells.candidate(bound, live.threshold, pool);
+                Ok(if self.shells.is_fit(&candidate, at_will) {
                     candidate
                 } else {
                     self.shells.relaxed(candidate, pool)
@@ -252,20 +219,28 @@ impl State {
         };
         let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
         match candidate {
-            Ok(candidate) if self.shells.is_fit(&candidate, newest, at_will) => {
+            Ok(candidate) if self.shells.is_fit(&candidate, at_will) => {
                 e.n_rejected = 0;
                 e.n_enclosed = live_weight.len();
-                e.newest += 1;
-                self.insert(candidate, newest, pool);
+                e.queue.clear();
+                e.transfer.clear();
+                let assigned: Vec<usize> =
+                    (0..self.samples.len()).filter(|&id| self.samples.shell(id).is_some()).collect();
+                let rows = self.samples.select(&assigned);
+                let cells = candidate.locate(rows.as_slice().unwrap_or(&[]), self.space.n_dim, pool);
+                for (id, cell) in assigned.into_iter().zip(cells) {
+                    if let (Some(place), Some(cell)) = (self.samples.place(id), cell) {
+                        e.transfer.entry((place, cell)).or_default().push_back(id);
+                        self.samples.set_place(id, None);
+                    }
+                }
+                self.shells.accept(candidate);
             }
             failed => {
-                self.shells.raise_threshold(newest, live.threshold);
+                self.shells.raise_last_threshold(live.threshold);
                 e.n_rejected += 1;
                 if e.n_rejected == N_REJECTED_MAX {
                     e.finished = true;
-                    if e.root > 0 {
-                        return Ok(());
-                    }
                     let reason = match failed {
                         Ok(_) => "none was smaller than the one before".to_owned(),
                         Err(error) => error.to_string(),
@@ -280,111 +255,47 @@ impl State {
         Ok(())
     }
 
-    /// Puts a bound behind shell `newest`; points of the shells up to there that lie in it wait for draws to stand in for.
-    fn insert(&mut self, candidate: Candidate, newest: usize, pool: &CpuPool) {
-        let older = |id: &usize| self.samples.place(*id).is_some_and(|place| place.shell as usize <= newest);
-        let ids: Vec<usize> = (0..self.samples.len()).filter(older).collect();
-        let rows = self.samples.select(&ids);
-        let cells = candidate.locate(rows.as_slice().unwrap_or(&[]), self.space.n_dim, pool);
-        let Stage::Exploration(e) = &mut self.stage else { return };
-        e.queue.clear();
-        e.transfer.clear();
-        self.samples.insert_shell(newest as u32 + 1);
-        self.shells.accept(candidate, newest);
-        for (id, cell) in ids.into_iter().zip(cells) {
-            if let (Some(place), Some(cell)) = (self.samples.place(id), cell) {
-                e.transfer.entry((place, cell)).or_default().push_back(id);
-                self.samples.set_place(id, None);
-            }
-        }
-    }
-
-    /// Explores what the deepest of the points that their shells should not hold is a part of; false when there is none.
-    ///
-    /// A point is too deep for its shell when its log L is above the threshold of a later bound of the same chain that is a good deal smaller: that
-    /// bound should have contained it. Its nearest neighbours in the shell make the first bound of a new chain, put behind the shell, and the
-    /// exploration goes on in there. Other shells are not touched, nor are their points.
-    pub(super) fn explore_what_was_left_out(&mut self, pool: &CpuPool) -> Result<bool, SamplerError> {
-        if self.n_reopened >= N_REOPENED_MAX {
-            return Ok(false);
-        }
-        let Some((id, place)) = self.deepest_left_out() else { return Ok(false) };
-        self.n_reopened += 1;
-        let shell = place.shell as usize;
-        let frame = |id: usize| self.shells.to_frame(place, self.samples.row(id));
-        let centre = frame(id);
-        let in_shell = |id: &usize| self.samples.place(*id).is_some_and(|p| p.shell == place.shell);
-        let distance = |id: usize| frame(id).iter().zip(&centre).map(|(a, b)| (a - b) * (a - b)).sum::<f64>();
-        let mut near: Vec<(f64, usize)> =
-            (0..self.samples.len()).filter(in_shell).map(|id| (distance(id), id)).collect();
-        near.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        near.truncate(self.n_points_min());
-        let ids: Vec<usize> = near.into_iter().map(|(_, id)| id).collect();
-        let Ok(bound) = NeuralBound::around(self.samples.select(&ids).view(), &self.bound_options()) else {
-            return Ok(false);
-        };
-        let candidate = self.shells.first_of_chain(bound, shell, pool);
-        self.samples.reopen(place.shell);
-        self.shells.reopen(shell);
-        let n_live = ((self.options.n_live as f64 * CHAIN_N_LIVE) as usize).max(2 * self.n_points_min());
-        self.stage = Stage::Exploration(Exploration::behind(shell + 1, n_live));
-        self.insert(candidate, shell, pool);
-        Ok(true)
-    }
-
-    fn deepest_left_out(&self) -> Option<(usize, Place)> {
-        let log_v = self.shells.log_bounds();
-        let depth = |(id, place): (usize, Place)| {
-            let shell = place.shell as usize;
-            let log_l = self.samples.log_l()[id];
-            let chain = self.shells.chain(shell);
-            let above = |k: &usize| self.shells.chain(*k) == chain && self.shells.threshold(*k) <= log_l;
-            let smallest = (shell + 1..log_v.len()).filter(above).map(|k| log_v[k]).fold(f64::INFINITY, f64::min);
-            (log_v[shell] - smallest, id, place)
-        };
-        let points = (0..self.samples.len()).filter_map(|id| self.samples.place(id).map(|place| (id, place)));
-        let deepest = points.map(depth).filter(|(depth, ..)| *depth >= LEFT_OUT_DEPTH);
-        deepest.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1))).map(|(_, id, place)| (id, place))
-    }
-
     /// Looks at the `n_new` points that just came in.
     pub(super) fn learn(&mut self, n_new: usize) -> Result<(), SamplerError> {
+        let newest = self.shells.threshold(self.shells.len() - 1);
         let n = self.samples.len();
-        let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
-        let newest = self.shells.threshold(e.newest);
+        let Stage::Exploration(e) = &mut self.stage else {
+            self.reopen_at_spike();
+            return Ok(());
+        };
         e.n_like_iter += n_new;
         e.n_update_iter += self.samples.log_l()[n - n_new..].iter().filter(|l| **l >= newest).count() as i64;
         // The share changes slowly and its cost grows with the number of points: not every batch.
-        let wait = if e.root == 0 { (e.n_live / 10).max(n / 50) } else { e.n_live / 2 };
-        if n > e.n_live && n >= e.n_like_checked + wait {
+        if n > self.options.n_live && n >= e.n_like_checked + (self.options.n_live / 10).max(n / 50) {
             e.n_like_checked = n;
-            let (of_all, of_chain) = self.live_share();
+            let f_live = self.live_share();
             let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
-            e.f_live = of_all;
-            e.finished |= of_all <= self.options.targets.f_live && of_chain <= CHAIN_F_LIVE;
+            e.f_live = f_live;
+            e.finished |= f_live <= self.options.targets.f_live;
         }
         Ok(())
     }
 
-    /// Share of the evidence, in all and of that in the chain, that the `n_live` points of highest log L of the chain hold.
-    fn live_share(&self) -> (f64, f64) {
-        let Stage::Exploration(e) = &self.stage else { return (0.0, 0.0) };
+    /// Share of the evidence that the `n_live` points of highest log L hold.
+    fn live_share(&self) -> f64 {
         let regions = self.shells.regions(&self.samples, true);
         let log_weight = shell_log_weights(&regions.volumes, self.samples.log_l(), &regions.of_point);
-        let of_chain = |id: &usize| {
-            self.samples.place(*id).is_some_and(|place| (e.root..=e.newest).contains(&(place.shell as usize)))
-        };
-        let mut points: Vec<(f64, f64)> = (0..self.samples.len())
-            .filter(of_chain)
-            .map(|id| (self.samples.log_l()[id], log_weight[id]))
+        let mut assigned: Vec<(f64, f64)> = self
+            .samples
+            .log_l()
+            .iter()
+            .zip(&log_weight)
+            .zip(self.samples.shells())
+            .filter(|(_, s)| **s != NO_SHELL)
+            .map(|((l, w), _)| (*l, *w))
             .collect();
-        if points.len() <= e.n_live {
-            return (1.0, 1.0);
+        if assigned.len() <= self.options.n_live {
+            return 1.0;
         }
-        points.select_nth_unstable_by(e.n_live - 1, |a, b| b.0.total_cmp(&a.0));
-        let sum = |points: &[(f64, f64)]| log_sum_exp(&points.iter().map(|(_, w)| *w).collect::<Vec<_>>());
-        let (live, chain, total) = (sum(&points[..e.n_live]), sum(&points), log_sum_exp(&log_weight));
-        if chain == f64::NEG_INFINITY { (1.0, 1.0) } else { ((live - total).exp(), (live - chain).exp()) }
+        assigned.select_nth_unstable_by(self.options.n_live - 1, |a, b| b.0.total_cmp(&a.0));
+        let all: Vec<f64> = assigned.iter().map(|(_, w)| *w).collect();
+        let total = log_sum_exp(&all);
+        if total == f64::NEG_INFINITY { 1.0 } else { (log_sum_exp(&all[..self.options.n_live]) - total).exp() }
     }
 
     /// Ends the exploration: shells with next to nothing in them go, bounds and counts of the exploration stay as they are from here on.
@@ -395,10 +306,7 @@ impl State {
             s.n_points > 0
                 && (*fraction >= SHELL_FRACTION_MIN || (s.log_z - evidence.log_z).exp() >= SHELL_SHARE_MIN)
         };
-        // What is frozen already was looked at, and has points that count.
-        let mut keep: Vec<bool> = (0..self.shells.len())
-            .map(|k| self.shells.is_frozen(k) || holds_something((&evidence.shells[k], &fraction[k])))
-            .collect();
+        let mut keep: Vec<bool> = evidence.shells.iter().zip(&fraction).map(holds_something).collect();
         // Outside the first bound there is no shell to take over: if the cube's is empty, the first bound goes instead.
         if let [outermost, first, ..] = &mut keep[..]
             && !*outermost
@@ -424,6 +332,6 @@ impl State {
         }
         let f_live = self.f_live();
         self.shells.freeze(&keep, pool);
-        self.stage = Stage::Sampling(super::sampling::Sampling::new(f_live));
+        self.stage = Stage::Sampling(super::sampling::Sampling::new(self.samples.len(), f_live));
     }
 }

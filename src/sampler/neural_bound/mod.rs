@@ -268,7 +268,7 @@ struct State {
     stage: Stage,
     pending: Option<Pending>,
     train_s: f64,
-    /// Chains of bounds that were begun behind a shell.
+    /// Times that the sampling phase met a spike and exploration opened again.
     n_reopened: usize,
     warnings: Vec<String>,
 }
@@ -375,16 +375,10 @@ impl Sampler for NeuralBoundSampler {
 
     fn propose(&mut self, pool: &CpuPool, max_points: usize) -> Result<Option<Proposal>, SamplerError> {
         let Some(state) = &mut self.state else { return Ok(None) };
-        loop {
-            if let Stage::Exploration(_) = state.stage {
-                if state.explore(pool, max_points)? {
-                    break;
-                }
-                state.freeze(pool);
-            }
-            if !state.explore_what_was_left_out(pool)? {
-                break;
-            }
+        if let Stage::Exploration(_) = state.stage
+            && !state.explore(pool, max_points)?
+        {
+            state.freeze(pool);
         }
         if let Stage::Sampling(_) = state.stage {
             state.sample(pool, max_points);
@@ -432,11 +426,11 @@ impl Sampler for NeuralBoundSampler {
             None => ("exploration", 0, 0, 1, 1.0, 0.0),
             Some(state) => {
                 let n_like = state.samples.len();
-                let phase = match &state.stage {
-                    Stage::Exploration(_) => "exploration",
-                    Stage::Sampling(sampling) => sampling.phase(),
+                let (phase, n_exploration) = match &state.stage {
+                    Stage::Exploration(_) => ("exploration", n_like),
+                    Stage::Sampling(sampling) => (sampling.phase(), sampling.n_like_exploration()),
                 };
-                (phase, n_like, state.samples.n_exploration(), state.shells.len(), state.f_live(), state.train_s)
+                (phase, n_like, n_exploration, state.shells.len(), state.f_live(), state.train_s)
             }
         };
         SamplerStatus {

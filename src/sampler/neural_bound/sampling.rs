@@ -2,6 +2,7 @@
 
 use ndarray::Array2;
 
+use super::exploration::Exploration;
 use super::{Pending, Stage, State};
 use crate::samples::Place;
 use crate::backend::CpuPool;
@@ -12,6 +13,10 @@ const N_DRAWS_MAX: u64 = 1 << 20;
 
 /// Share of the plan that the first round asks for, while only exploration tells what each shell needs.
 const FIRST_ROUND: f64 = 0.5;
+
+/// A fresh point with more than this share of the weight, and this many times the mean share, is a spike.
+const SPIKE_SHARE: f64 = 0.05;
+const SPIKE_POINTS: f64 = 20.0;
 
 /// Variance that the volumes may add to log Z, as a fraction of that of the likelihood's scatter, or of `1/n_eff` where that is more: draws
 /// without likelihood calls go on until then.
@@ -24,8 +29,12 @@ const VOLUME_DRAWS_MAX: f64 = 100.0;
 /// Fresh points per effective point beyond which a run gives up.
 const CALLS_PER_EFFECTIVE_MAX: f64 = 100.0;
 
+/// Times that exploration opens again at most.
+const N_REOPENED_MAX: usize = 20;
+
 #[derive(Debug)]
 pub(super) struct Sampling {
+    n_like_exploration: usize,
     f_live: f64,
     /// Of each shell: member draws that end in it, as a fraction, by the counts of the exploration alone, so that the number
     /// of draws asked for does not depend on the counts it will be added to.
@@ -38,8 +47,12 @@ pub(super) struct Sampling {
 const N_FRUITLESS_MAX: usize = 20;
 
 impl Sampling {
-    pub(super) fn new(f_live: f64) -> Self {
-        Self { f_live, shell_yield: Vec::new(), n_fruitless: 0 }
+    pub(super) fn new(n_like_exploration: usize, f_live: f64) -> Self {
+        Self { n_like_exploration, f_live, shell_yield: Vec::new(), n_fruitless: 0 }
+    }
+
+    pub(super) fn n_like_exploration(&self) -> usize {
+        self.n_like_exploration
     }
 
     pub(super) fn f_live(&self) -> f64 {
@@ -154,7 +167,30 @@ impl State {
     fn is_hopeless(&self) -> bool {
         let targets = &self.options.targets;
         let most = CALLS_PER_EFFECTIVE_MAX * targets.n_eff + (10 * self.shells.len()) as f64 * targets.n_shell as f64;
-        (self.samples.len() - self.samples.n_exploration()) as f64 > most && self.evidence(false).n_eff < 0.1 * targets.n_eff
+        let n_exploration = self.n_like_exploration();
+        (self.samples.len() - n_exploration) as f64 > most && self.evidence(false).n_eff < 0.1 * targets.n_eff
+    }
+
+    fn n_like_exploration(&self) -> usize {
+        match &self.stage {
+            Stage::Exploration(_) => self.samples.len(),
+            Stage::Sampling(sampling) => sampling.n_like_exploration(),
+        }
+    }
+
+    /// Goes back to exploring when one fresh point carries so much weight that a peak must have been missed; what was sampled
+    /// so far shapes the new bounds and so becomes part of the exploration.
+    pub(super) fn reopen_at_spike(&mut self) {
+        if self.n_reopened == N_REOPENED_MAX || !self.every_shell_sampled() {
+            return;
+        }
+        let fresh = self.evidence(false);
+        if fresh.max_weight_share > SPIKE_SHARE.max(SPIKE_POINTS / fresh.n_points as f64) {
+            self.n_reopened += 1;
+            self.samples.reopen();
+            self.shells.reopen();
+            self.stage = Stage::Exploration(Exploration::reopened(&self.options));
+        }
     }
 
     /// How many more points which shell should get now.

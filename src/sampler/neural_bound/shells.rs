@@ -1,7 +1,6 @@
 //! The nested bounds, what was counted of their volumes, and draws from the shells between them.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use crate::backend::CpuPool;
 use crate::bound::{Drawn, NeuralBound};
@@ -34,13 +33,9 @@ pub(super) struct Shells {
 struct Shell {
     bound: Bound,
     threshold: f64,
-    /// Bounds of one chain were built one inside the other: 0 from the unit cube, the others around points that a chain had left out.
-    chain: usize,
     stream: Stream,
     /// Draws from the whole bound so far.
     next_draw: u64,
-    /// Whether it was drawn from in the sampling phase, and nothing changed since.
-    frozen: bool,
     cells: Vec<Cell>,
 }
 
@@ -66,31 +61,14 @@ pub(super) struct InShell {
 
 #[derive(Debug)]
 enum Bound {
-    UnitCube {
-        n_dim: usize,
-    },
-    Neural {
-        bound: Arc<NeuralBound>,
-        /// A bound of a later chain covers only what lies inside these.
-        within: Vec<Arc<NeuralBound>>,
-    },
+    UnitCube { n_dim: usize },
+    Neural(Box<NeuralBound>),
 }
 
 impl Bound {
     fn draw(&self, stream: &Stream, range: Range<u64>, cell: Option<usize>) -> Drawn {
         match self {
-            Self::Neural { bound, within } => {
-                let mut drawn = bound.draw(stream, range, cell);
-                for outer in within {
-                    let n_dim = drawn.rows.len() / drawn.cells.len().max(1);
-                    let inside = outer.locate(&drawn.rows);
-                    for (cell, _) in drawn.cells.iter().zip(&inside).filter(|(_, inside)| inside.is_none()) {
-                        drawn.network[*cell as usize].kept -= 1;
-                    }
-                    retain_rows(&mut drawn.rows, &mut drawn.cells, n_dim, |k| inside[k].is_some());
-                }
-                drawn
-            }
+            Self::Neural(bound) => bound.draw(stream, range, cell),
             Self::UnitCube { n_dim } => {
                 let cells = vec![0; (range.end - range.start) as usize];
                 let rows = range.flat_map(|k| {
@@ -105,36 +83,17 @@ impl Bound {
 
     fn locate(&self, rows: &[f64], n_dim: usize) -> Vec<Option<u32>> {
         match self {
-            Self::Neural { bound, within } => {
-                let mut found = bound.locate(rows);
-                for outer in within {
-                    let inside = outer.locate(rows);
-                    found.iter_mut().zip(inside).filter(|(_, i)| i.is_none()).for_each(|(found, _)| *found = None);
-                }
-                found
-            }
+            Self::Neural(bound) => bound.locate(rows),
             Self::UnitCube { .. } => vec![Some(0); rows.len() / n_dim],
         }
     }
 
     fn log_v_members(&self) -> Vec<f64> {
         match self {
-            Self::Neural { bound, .. } => bound.log_v_members(),
+            Self::Neural(bound) => bound.log_v_members(),
             Self::UnitCube { .. } => vec![0.0],
         }
     }
-}
-
-/// Drops rows `[n, n_dim]` and their cells where `keep` says no.
-fn retain_rows(rows: &mut Vec<f64>, cells: &mut Vec<u32>, n_dim: usize, keep: impl Fn(usize) -> bool) {
-    let mut kept = 0;
-    for k in (0..cells.len()).filter(|k| keep(*k)) {
-        rows.copy_within(k * n_dim..(k + 1) * n_dim, kept * n_dim);
-        cells[kept] = cells[k];
-        kept += 1;
-    }
-    rows.truncate(kept * n_dim);
-    cells.truncate(kept);
 }
 
 impl Shell {
@@ -171,27 +130,6 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Draws until the volume is known to a few per cent.
-    fn counted(mut self, pool: &CpuPool) -> Self {
-        const N_KEPT: u64 = 1000;
-        // A bound that keeps so little of its ellipsoids is no good: its volume is then measured poorly, and it is compared as it is.
-        const N_DRAWS_MAX: u64 = 1 << 20;
-        let shell = &mut self.shell;
-        while shell.cells.iter().map(|c| c.exploration.network.kept).sum::<u64>() < N_KEPT
-            && shell.next_draw < N_DRAWS_MAX
-        {
-            let start = shell.next_draw;
-            let n = if start == 0 { 2 * CHUNK } else { start };
-            shell.next_draw += n;
-            for drawn in pool.map_chunks(n as usize, CHUNK as usize, |r| {
-                shell.bound.draw(&shell.stream, start + r.start as u64..start + r.end as u64, None)
-            }) {
-                shell.count(&drawn);
-            }
-        }
-        self
-    }
-
     /// The cell of each of `rows` `[n, n_dim]`; none for those outside.
     pub(super) fn locate(&self, rows: &[f64], n_dim: usize, pool: &CpuPool) -> Vec<Option<u32>> {
         let n = rows.len() / n_dim;
@@ -207,19 +145,17 @@ pub(super) struct Tagged {
     pub(super) u: Vec<f64>,
     pub(super) cell: u32,
     pub(super) before: Option<Place>,
-    /// A later bound contains it: it counts as a draw, but is no point of the shell.
-    pub(super) lost: bool,
 }
 
 impl Shells {
     pub(super) fn unit_cube(n_dim: usize, stream: Stream) -> Self {
         let mut shells = Self { n_dim, stream, n_created: 0, shells: Vec::new() };
-        let shell = shells.shell(Bound::UnitCube { n_dim }, f64::NEG_INFINITY, 0);
+        let shell = shells.shell(Bound::UnitCube { n_dim }, f64::NEG_INFINITY);
         shells.shells.push(shell);
         shells
     }
 
-    fn shell(&mut self, bound: Bound, threshold: f64, chain: usize) -> Shell {
+    fn shell(&mut self, bound: Bound, threshold: f64) -> Shell {
         let cell = |log_v_members| {
             let volume = ShellVolume { log_v_members, ..ShellVolume::default() };
             Cell { next_draw: 0, exploration: volume, recounted: None, sampling: volume }
@@ -227,33 +163,16 @@ impl Shells {
         self.n_created += 1;
         let stream = self.stream.substream(self.n_created);
         let cells = bound.log_v_members().into_iter().map(cell).collect();
-        Shell { bound, threshold, chain, stream, next_draw: 0, frozen: false, cells }
+        Shell { bound, threshold, stream, next_draw: 0, cells }
     }
 
     pub(super) fn len(&self) -> usize {
         self.shells.len()
     }
 
-    /// Cells of a bound.
-    pub(super) fn n_cells(&self, shell: usize) -> usize {
-        self.shells[shell].cells.len()
-    }
-
-    /// Logarithm of the volume of each bound, by the counts of the exploration.
-    pub(super) fn log_bounds(&self) -> Vec<f64> {
-        self.shells.iter().map(Shell::log_bound).collect()
-    }
-
-    pub(super) fn chain(&self, shell: usize) -> usize {
-        self.shells[shell].chain
-    }
-
-    /// The row in the frame of the cell: what is near there is near in the shape of the bound.
-    pub(super) fn to_frame(&self, place: Place, row: &[f64]) -> Vec<f64> {
-        match &self.shells[place.shell as usize].bound {
-            Bound::UnitCube { .. } => row.to_vec(),
-            Bound::Neural { bound, .. } => bound.to_frame(place.cell as usize, row),
-        }
+    /// Cells of the newest bound.
+    pub(super) fn n_cells_newest(&self) -> usize {
+        self.shells.last().map_or(1, |s| s.cells.len())
     }
 
     /// The stream that trains the next candidate.
@@ -265,67 +184,63 @@ impl Shells {
         self.shells[shell].threshold
     }
 
-    pub(super) fn raise_threshold(&mut self, shell: usize, threshold: f64) {
-        self.shells[shell].threshold = threshold;
-    }
-
-    /// Whether the candidate can be drawn from, and is smaller than the bound of `newest` as far as both were counted, or of `any_size`.
-    pub(super) fn is_fit(&self, candidate: &Candidate, newest: usize, any_size: bool) -> bool {
-        const N_KEPT_MIN: u64 = 100;
-        let kept: u64 = candidate.shell.cells.iter().map(|c| c.exploration.network.kept).sum();
-        kept >= N_KEPT_MIN && (any_size || candidate.shell.log_bound() < self.shells[newest].log_bound())
-    }
-
-    /// Draws from the first bound of a new chain, which covers what of `bound` lies in the bound of shell `inside`.
-    pub(super) fn first_of_chain(&mut self, bound: NeuralBound, inside: usize, pool: &CpuPool) -> Candidate {
-        let outer = &self.shells[inside];
-        let mut within = Vec::new();
-        if let Bound::Neural { bound, within: further } = &outer.bound {
-            within = further.clone();
-            within.push(bound.clone());
+    pub(super) fn raise_last_threshold(&mut self, threshold: f64) {
+        if let Some(last) = self.shells.last_mut() {
+            last.threshold = threshold;
         }
-        let chain = 1 + self.shells.iter().map(|s| s.chain).max().unwrap_or(0);
-        let threshold = outer.threshold;
-        let bound = Bound::Neural { bound: Arc::new(bound), within };
-        let shell = self.shell(bound, threshold, chain);
-        Candidate { shell }.counted(pool)
     }
 
-    /// Draws from the next bound of the chain of shell `newest` until its volume is known to a few per cent, without calling the likelihood.
-    pub(super) fn candidate(&mut self, bound: NeuralBound, threshold: f64, newest: usize, pool: &CpuPool) -> Candidate {
-        let within = match &self.shells[newest].bound {
-            Bound::Neural { within, .. } => within.clone(),
-            Bound::UnitCube { .. } => Vec::new(),
-        };
-        let chain = self.shells[newest].chain;
-        let shell = self.shell(Bound::Neural { bound: Arc::new(bound), within }, threshold, chain);
-        Candidate { shell }.counted(pool)
+    /// Whether the candidate can be drawn from, and is smaller than the newest bound as far as both were counted, or of `any_size`.
+    pub(super) fn is_fit(&self, candidate: &Candidate, any_size: bool) -> bool {
+        const N_KEPT_MIN: u64 = 100;
+        let newest = self.shells.last().map_or(0.0, Shell::log_bound);
+        let kept: u64 = candidate.shell.cells.iter().map(|c| c.exploration.network.kept).sum();
+        kept >= N_KEPT_MIN && (any_size || candidate.shell.log_bound() < newest)
+    }
+
+    /// Draws from a new bound until its volume is known to a few per cent, without calling the likelihood.
+    pub(super) fn candidate(&mut self, bound: NeuralBound, threshold: f64, pool: &CpuPool) -> Candidate {
+        const N_KEPT: u64 = 1000;
+        // A bound that keeps so little of its ellipsoids is no good: its volume is then measured poorly, and it is compared as it is.
+        const N_DRAWS_MAX: u64 = 1 << 20;
+        let mut shell = self.shell(Bound::Neural(Box::new(bound)), threshold);
+        while shell.cells.iter().map(|c| c.exploration.network.kept).sum::<u64>() < N_KEPT
+            && shell.next_draw < N_DRAWS_MAX
+        {
+            let start = shell.next_draw;
+            let n = if start == 0 { 2 * CHUNK } else { start };
+            shell.next_draw += n;
+            for drawn in pool.map_chunks(n as usize, CHUNK as usize, |r| {
+                shell.bound.draw(&shell.stream, start + r.start as u64..start + r.end as u64, None)
+            }) {
+                shell.count(&drawn);
+            }
+        }
+        Candidate { shell }
     }
 
     /// The same candidate without the effort for the recall of each cell, where that makes a difference.
     pub(super) fn relaxed(&mut self, mut candidate: Candidate, pool: &CpuPool) -> Candidate {
-        let relaxed = match &mut candidate.shell.bound {
-            Bound::Neural { bound, .. } => Arc::get_mut(bound).is_some_and(NeuralBound::relax),
-            Bound::UnitCube { .. } => false,
-        };
-        if !relaxed {
+        if let Bound::Neural(bound) = &mut candidate.shell.bound
+            && !bound.relax()
+        {
             return candidate;
         }
-        let Shell { bound, threshold, chain, .. } = candidate.shell;
-        Candidate { shell: self.shell(bound, threshold, chain) }.counted(pool)
+        match candidate.shell.bound {
+            Bound::Neural(bound) => self.candidate(*bound, candidate.shell.threshold, pool),
+            Bound::UnitCube { .. } => candidate,
+        }
     }
 
-    /// Puts the candidate behind shell `newest`.
-    pub(super) fn accept(&mut self, candidate: Candidate, newest: usize) {
-        self.shells.insert(newest + 1, candidate.shell);
+    pub(super) fn accept(&mut self, candidate: Candidate) {
+        self.shells.push(candidate.shell);
     }
 
     /// About `n` rows of the newest bound, uniform in each of its cells, with the place each was in before (when `tag` asks for it).
-    pub(super) fn draw_newest(&mut self, newest: usize, n: usize, tag: bool, pool: &CpuPool) -> Vec<Tagged> {
+    pub(super) fn draw_newest(&mut self, n: usize, tag: bool, pool: &CpuPool) -> Vec<Tagged> {
         const N_DRAWS_MAX: f64 = 1e6;
         let n_dim = self.n_dim;
-        let (older, rest) = self.shells.split_at_mut(newest);
-        let [newest, inner @ ..] = rest else { return Vec::new() };
+        let Some((newest, older)) = self.shells.split_last_mut() else { return Vec::new() };
         let mut tasks = Vec::new();
         for (index, share) in newest.shares().into_iter().enumerate().filter(|(_, share)| *share > 0.0) {
             let cell = &mut newest.cells[index];
@@ -353,28 +268,24 @@ impl Shells {
                     }
                 }
             }
-            let mut lost = vec![false; drawn.cells.len()];
-            for inner in inner.iter() {
-                let inside = inner.bound.locate(&drawn.rows, n_dim);
-                lost.iter_mut().zip(inside).for_each(|(lost, inside)| *lost |= inside.is_some());
-            }
-            (drawn, before, lost)
+            (drawn, before)
         });
         let mut rows = Vec::new();
-        for (drawn, before, lost) in done {
+        for (drawn, before) in done {
             newest.count(&drawn);
-            let tagged = drawn.rows.chunks_exact(n_dim).zip(&drawn.cells).zip(before).zip(lost);
-            let tagged = tagged.map(|(((u, &cell), before), lost)| Tagged { u: u.to_vec(), cell, before, lost });
-            rows.extend(tagged);
+            let tagged = drawn.rows.chunks_exact(n_dim).zip(&drawn.cells).zip(before);
+            rows.extend(tagged.map(|((u, cell), before)| Tagged { u: u.to_vec(), cell: *cell, before }));
         }
         // A batch takes the first of them: every cell should have its part.
         newest.stream.substream(ORDER_STREAM).at(newest.cells[0].next_draw).shuffle(&mut rows);
         rows
     }
 
-    /// One more draw of the bound of shell `newest`, which went into its shell or was lost to a later one.
-    pub(super) fn count_exploration_draw(&mut self, newest: usize, cell: u32) {
-        self.shells[newest].cells[cell as usize].exploration.shell.drawn += 1;
+    /// One more draw of the newest bound went into its shell.
+    pub(super) fn count_exploration_draw(&mut self, cell: u32) {
+        if let Some(newest) = self.shells.last_mut() {
+            newest.cells[cell as usize].exploration.shell.drawn += 1;
+        }
     }
 
     /// Starts the sampling phase with the shells that `keep` names; later draws come from streams that the exploration never touched.
@@ -395,29 +306,25 @@ impl Shells {
                 cell.recounted = Some(volume.shell);
             }
         }
-        for shell in self.shells.iter_mut().filter(|s| !s.frozen) {
+        for shell in &mut self.shells {
             shell.stream = shell.stream.substream(2);
             shell.next_draw = 0;
-            shell.frozen = true;
         }
     }
 
-    pub(super) fn is_frozen(&self, shell: usize) -> bool {
-        self.shells[shell].frozen
-    }
-
-    /// Bounds are to be put behind a shell: what the sampling phase counted of it counts as exploration, and new draws come from new streams.
-    pub(super) fn reopen(&mut self, shell: usize) {
-        let shell = &mut self.shells[shell];
-        for cell in &mut shell.cells {
-            cell.exploration = cell.exploration.merge(&cell.sampling);
-            cell.sampling = ShellVolume { log_v_members: cell.exploration.log_v_members, ..ShellVolume::default() };
-            cell.recounted = None;
-            cell.next_draw = 0;
+    /// Goes back to exploring: what the sampling phase counted counts as exploration, and new draws come from new streams.
+    pub(super) fn reopen(&mut self) {
+        for shell in &mut self.shells {
+            for cell in &mut shell.cells {
+                cell.exploration = cell.exploration.merge(&cell.sampling);
+                cell.sampling =
+                    ShellVolume { log_v_members: cell.exploration.log_v_members, ..ShellVolume::default() };
+                cell.recounted = None;
+                cell.next_draw = 0;
+            }
+            shell.stream = shell.stream.substream(3);
+            shell.next_draw = 0;
         }
-        shell.stream = shell.stream.substream(3);
-        shell.next_draw = 0;
-        shell.frozen = false;
     }
 
     /// Of each shell while exploring: its volume as a fraction of that of the members of its bound, which is where draws start.
@@ -490,7 +397,14 @@ impl Shells {
                     break;
                 }
                 let inside = later.bound.locate(&rows, n_dim);
-                retain_rows(&mut rows, &mut cells, n_dim, |k| inside[k].is_none());
+                let mut kept = 0;
+                for (k, _) in inside.iter().enumerate().filter(|(_, inside)| inside.is_none()) {
+                    rows.copy_within(k * n_dim..(k + 1) * n_dim, kept * n_dim);
+                    cells[kept] = cells[k];
+                    kept += 1;
+                }
+                rows.truncate(kept * n_dim);
+                cells.truncate(kept);
             }
             cells.iter().for_each(|cell| volumes[*cell as usize].shell.kept += 1);
             if !keep_rows {
