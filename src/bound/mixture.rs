@@ -3,8 +3,6 @@
 use super::triangular::Lower;
 use crate::rng::{Draw, Stream};
 
-/// Starts from different k-means partitions.
-const RESTARTS: u64 = 10;
 /// Rounds of k-means per start: it only has to find the rough partition.
 const K_MEANS_ROUNDS: usize = 10;
 /// Rounds of expectation maximisation before the starts are compared.
@@ -41,17 +39,17 @@ pub struct Mixture {
 }
 
 impl Mixture {
-    /// Fits `points` `[n, n_dim]`, rows one after the other, best of ten starts; `None` when every start collapses.
+    /// Fits `points` `[n, n_dim]`, rows one after the other, best of `starts` k-means partitions; `None` when every start collapses.
     ///
     /// Cost: at most `100 * 2 * n_dim^2` products for each of (at most) 5000 points, usually a fifth of that.
-    pub fn fit(points: &[f64], n_dim: usize, stream: Stream) -> Option<Self> {
-        let sample = subsample(points, n_dim, LONG_POINTS, &mut stream.at(RESTARTS));
+    pub fn fit(points: &[f64], n_dim: usize, starts: u64, stream: Stream) -> Option<Self> {
+        let sample = subsample(points, n_dim, LONG_POINTS, &mut stream.at(starts));
         let start_points = START_POINTS.max(START_POINTS_PER_DIM * n_dim);
-        let few = subsample(&sample, n_dim, start_points, &mut stream.at(RESTARTS + 1));
+        let few = subsample(&sample, n_dim, start_points, &mut stream.at(starts + 1));
         let mut partitions: Vec<Vec<bool>> = Vec::new();
         let mut best: Option<(f64, Self)> = None;
-        for restart in 0..RESTARTS {
-            let partition = k_means(&few, n_dim, &mut stream.at(restart));
+        for start in 0..starts {
+            let partition = k_means(&few, n_dim, &mut stream.at(start));
             // The same partition leads to the same mixture.
             if partitions.contains(&partition) {
                 continue;
@@ -59,7 +57,7 @@ impl Mixture {
             let mut shares: Vec<f64> = partition.iter().map(|&second| if second { 1.0 } else { 0.0 }).collect();
             partitions.push(partition);
             let fitted = Self::maximise(&few, n_dim, &shares)
-                .and_then(|start| start.climb(&few, n_dim, &mut shares, SHORT_ROUNDS, f64::NEG_INFINITY));
+                .and_then(|mixture| mixture.climb(&few, n_dim, &mut shares, SHORT_ROUNDS, f64::NEG_INFINITY));
             if let Some((log_l, mixture)) = fitted
                 && best.as_ref().is_none_or(|(highest, _)| log_l > *highest)
             {
@@ -229,7 +227,7 @@ mod tests {
     }
 
     fn right_share(points: &[f64], n_dim: usize) -> f64 {
-        let mixture = Mixture::fit(points, n_dim, Stream::new(32)).unwrap();
+        let mixture = Mixture::fit(points, n_dim, 10, Stream::new(32)).unwrap();
         let mut delta = vec![0.0; n_dim];
         let n = points.len() / n_dim;
         let right = (0..n)
@@ -261,17 +259,17 @@ mod tests {
     #[test]
     fn same_points_have_no_mixture_or_a_finite_one() {
         let points = vec![0.25; 300];
-        if let Some(mixture) = Mixture::fit(&points, 3, Stream::new(33)) {
+        if let Some(mixture) = Mixture::fit(&points, 3, 10, Stream::new(33)) {
             assert!(mixture.log_density(0, &[0.25; 3], &mut [0.0; 3]).is_finite());
         }
-        assert!(Mixture::fit(&[0.5], 1, Stream::new(33)).is_none());
+        assert!(Mixture::fit(&[0.5], 1, 10, Stream::new(33)).is_none());
     }
 
     #[test]
     fn the_same_stream_gives_the_same_fit() {
         let points = two_clouds(700, 4, 0.3, 0.1);
         let density = || {
-            let mixture = Mixture::fit(&points, 4, Stream::new(5)).unwrap();
+            let mixture = Mixture::fit(&points, 4, 10, Stream::new(5)).unwrap();
             mixture.log_density(0, &[0.1; 4], &mut [0.0; 4])
         };
         assert_eq!(density().to_bits(), density().to_bits());

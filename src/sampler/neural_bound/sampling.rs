@@ -4,9 +4,9 @@ use ndarray::Array2;
 
 use super::exploration::Exploration;
 use super::{Pending, Stage, State};
-use crate::samples::Place;
 use crate::backend::CpuPool;
 use crate::evidence::Evidence;
+use crate::samples::Place;
 
 /// Member draws of one request at most; a shell that needs more gets them in later rounds.
 const N_DRAWS_MAX: u64 = 1 << 20;
