@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use ndarray::{ArrayView2, Axis};
 
-use super::mixture::Mixture;
+use super::mixture::{Effort, Mixture};
 use super::union::fit;
 use super::{BoundError, Ellipsoid, UnionOptions};
 use crate::math::{argsort, log_sum_exp};
@@ -20,10 +20,10 @@ const TIGHT: f64 = 1.2;
 /// A tree is grown until this many times all points, for each level of a balanced tree, went into mixtures.
 /// Even halves take 1; one mode peeled off after the other takes more, and is cut short.
 const WORK: usize = 3;
-/// Starts of the mixture of all points.
-const ROOT_STARTS: u64 = 10;
-/// Starts of the mixtures of parts: there are many of them, and what one misses the next may find.
-const STARTS: u64 = 3;
+/// The mixture of all points: its partition is good to a per cent.
+const ROOT_EFFORT: Effort = Effort { starts: 10, max_points: 5000 };
+/// The mixtures of parts: there are many of them, and what one misses the next may find.
+const EFFORT: Effort = Effort { starts: 3, max_points: 500 };
 
 /// A part of the points with what encloses it.
 #[derive(Debug, Clone)]
@@ -38,7 +38,9 @@ struct Node {
     part: Part,
     /// Places of the two halves in the tree, behind their whole.
     halves: Option<[usize; 2]>,
-    /// Logarithm of the smallest summed volume that its points can be enclosed in by parts.
+    /// Logarithm of the volume that the part is judged by.
+    log_whole: f64,
+    /// Logarithm of the smallest such volume, summed, that its parts come to.
     log_best: f64,
 }
 
@@ -67,7 +69,7 @@ impl Tree {
         let root = Part { ellipsoid: fit(points, options)?, points: (0..n).collect() };
         let n_min = fewest_points(options, points.ncols());
         let mut work = WORK * n * (n / n_min).max(1).ilog2() as usize;
-        let mut tree = Self { nodes: vec![Node::new(root)] };
+        let mut tree = Self { nodes: vec![Node::new(root, points.ncols())] };
         let mut next = VecDeque::from([0]);
         while let Some(i) = next.pop_front() {
             let part = &tree.nodes[i].part;
@@ -79,11 +81,11 @@ impl Tree {
                 continue;
             }
             work -= part.points.len();
-            let starts = if i == 0 { ROOT_STARTS } else { STARTS };
-            if let Some(halves) = halve(part, points, options, starts, stream.substream(i as u64)) {
+            let effort = if i == 0 { ROOT_EFFORT } else { EFFORT };
+            if let Some(halves) = halve(part, points, options, effort, stream.substream(i as u64)) {
                 let first = tree.nodes.len();
                 tree.nodes[i].halves = Some([first, first + 1]);
-                tree.nodes.extend(halves.map(Node::new));
+                tree.nodes.extend(halves.map(|half| Node::new(half, points.ncols())));
                 next.extend([first, first + 1]);
             }
         }
@@ -108,7 +110,7 @@ impl Tree {
         let mut parts = vec![0];
         let mut best = (log_v(0), parts.clone());
         while best.0 > log_target && parts.len() < max_parts {
-            let worth = |k: &usize| self.nodes[parts[*k]].log_best < log_v(parts[*k]);
+            let worth = |k: &usize| self.nodes[parts[*k]].log_best < self.nodes[parts[*k]].log_whole;
             let largest = (0..parts.len()).filter(worth).max_by(|&a, &b| log_v(parts[a]).total_cmp(&log_v(parts[b])));
             let Some((k, [first, second])) = largest.and_then(|k| Some((k, self.nodes[parts[k]].halves?))) else {
                 break;
@@ -125,17 +127,26 @@ impl Tree {
 }
 
 impl Node {
-    fn new(part: Part) -> Self {
-        Self { log_best: part.ellipsoid.log_volume(), part, halves: None }
+    /// A part is judged as if it were larger by what noise gains: the points of a ball, halved down to the smallest parts, lie in
+    /// ellipsoids that are far smaller in sum, since few points in many dimensions leave most of their region outside.
+    fn new(part: Part, n_dim: usize) -> Self {
+        let noise = contacts(n_dim) as f64 / part.points.len() as f64;
+        let log_whole = part.ellipsoid.log_volume() + noise;
+        Self { part, halves: None, log_whole, log_best: log_whole }
     }
 }
 
-/// Points that a part needs to stand alone.
+/// Twice the number of points that hold an ellipsoid of minimum volume in place, at most.
 ///
-/// At most `n_dim (n_dim + 3) / 2` points hold an ellipsoid of minimum volume in place, and with each of these the next point
-/// could have been outside: at twice as many, half of the region is enclosed at least. Two are the least that can be enclosed.
+/// With `s` such points among `n`, the next point is outside with probability `s / n`. The factor of two is for halves that were
+/// chosen by the same points: with it, a ball stays whole in any number of dimensions.
+fn contacts(n_dim: usize) -> usize {
+    n_dim * (n_dim + 3)
+}
+
+/// Points that a part needs to stand alone: with as many, about half of the region is enclosed. Two are the least that can be enclosed.
 fn fewest_points(options: &UnionOptions, n_dim: usize) -> usize {
-    options.n_points_min.min(n_dim * (n_dim + 3)).max(2)
+    options.n_points_min.min(contacts(n_dim)).max(2)
 }
 
 /// Two halves of a part, each with its fit.
@@ -143,7 +154,7 @@ fn halve(
     part: &Part,
     points: ArrayView2<f64>,
     options: &UnionOptions,
-    starts: u64,
+    effort: Effort,
     stream: Stream,
 ) -> Option<[Part; 2]> {
     let n_dim = points.ncols();
@@ -153,7 +164,7 @@ fn halve(
         x.iter_mut().zip(points.row(row)).for_each(|(x, value)| *x = *value);
         part.ellipsoid.to_frame(&x, z);
     }
-    let mixture = Mixture::fit(&frame, n_dim, starts, stream)?;
+    let mixture = Mixture::fit(&frame, n_dim, effort, stream)?;
     let mut delta = vec![0.0; n_dim];
     // How much likelier each point is in the second half.
     let odds: Vec<f64> = frame
