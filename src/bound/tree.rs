@@ -20,6 +20,8 @@ const TIGHT: f64 = 1.2;
 /// A tree is grown until this many times all points, for each level of a balanced tree, went into mixtures.
 /// Even halves take 1; one mode peeled off after the other takes more, and is cut short.
 const WORK: usize = 3;
+/// A point this many semi-axes from the centre of another part may belong to it.
+const REACH: f64 = 1.5;
 /// The mixture of all points: its partition is good to a per cent.
 const ROOT_EFFORT: Effort = Effort { starts: 10, max_points: 5000 };
 /// The mixtures of parts: there are many of them, and what one misses the next may find.
@@ -142,6 +144,56 @@ impl Node {
 /// chosen by the same points: with it, a ball stays whole in any number of dimensions.
 fn contacts(n_dim: usize) -> usize {
     n_dim * (n_dim + 3)
+}
+
+/// Moves points between parts where that makes the two smaller in sum; a part without points goes.
+///
+/// A split may cut a slice off a mode, and a slice too small to stand alone stays with a part far away, which then spans both.
+/// From the largest part on, what lies within [`REACH`] of another part is offered to it.
+/// Cost: one distance for each point and part, and two fits for each pair in reach.
+pub(super) fn exchange(mut parts: Vec<Part>, points: ArrayView2<f64>, options: &UnionOptions) -> Vec<Part> {
+    let n_dim = points.ncols();
+    let log_v = |part: &Part| part.ellipsoid.log_volume();
+    let fewest = fewest_points(options, n_dim);
+    let refit = |rows: Vec<usize>| {
+        let ellipsoid = fit(points.select(Axis(0), &rows).view(), options).ok()?;
+        Some(Part { ellipsoid, points: rows })
+    };
+    parts.sort_by(|a, b| log_v(b).total_cmp(&log_v(a)));
+    let (mut x, mut z) = (vec![0.0; n_dim], vec![0.0; n_dim]);
+    let mut from = 0;
+    while from < parts.len() {
+        let mut to = 0;
+        while from < parts.len() && to < parts.len() {
+            let (giver, taker) = (&parts[from], &parts[to]);
+            let (given, kept): (Vec<usize>, Vec<usize>) = giver.points.iter().partition(|&&row| {
+                x.iter_mut().zip(points.row(row)).for_each(|(x, value)| *x = *value);
+                taker.ellipsoid.to_frame(&x, &mut z);
+                to != from && z.iter().map(|z| z * z).sum::<f64>() <= REACH * REACH
+            });
+            let mut together = [taker.points.as_slice(), &given].concat();
+            together.sort_unstable();
+            together.dedup();
+            to += 1;
+            if given.is_empty() || (!kept.is_empty() && kept.len() < fewest) {
+                continue;
+            }
+            let limit = log_sum_exp(&[log_v(giver), log_v(taker)]) + (1.0 - GAIN).ln();
+            let Some(taken) = refit(together).filter(|taken| log_v(taken) < limit) else { continue };
+            if kept.is_empty() {
+                parts[to - 1] = taken;
+                parts.remove(from);
+                to = 0;
+            } else if let Some(left) = refit(kept)
+                && log_sum_exp(&[log_v(&left), log_v(&taken)]) < limit
+            {
+                parts[to - 1] = taken;
+                parts[from] = left;
+            }
+        }
+        from += 1;
+    }
+    parts
 }
 
 /// Points that a part needs to stand alone: with as many, about half of the region is enclosed. Two are the least that can be enclosed.

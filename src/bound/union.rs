@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayView2, Axis};
 
-use super::tree::{Part, Tree};
+use super::tree::{Part, Tree, exchange};
 use super::{BoundError, Ellipsoid};
 use crate::math::log_sum_exp;
 use crate::rng::{Draw, Stream};
@@ -73,7 +73,8 @@ impl Union {
             return Ok(whole);
         }
         let tree = Tree::grow(points, options, limits.log_v_points, stream)?;
-        Ok(Self::from_parts(tree.prune(limits.log_target, limits.max_members)))
+        let parts = tree.prune(limits.log_target, limits.max_members);
+        Ok(Self::from_parts(exchange(parts, points, options)))
     }
 
     /// The clusters of `points` `[n_points, n_dim]`: one member around each, and no two overlap.
@@ -88,7 +89,8 @@ impl Union {
         stream: Stream,
     ) -> Result<Self, BoundError> {
         let tree = Tree::grow(points, options, limits.log_v_points, stream)?;
-        let mut parts = tree.prune(f64::NEG_INFINITY, limits.max_members);
+        let parts = tree.prune(f64::NEG_INFINITY, limits.max_members);
+        let mut parts = exchange(parts, points, options);
         loop {
             let n_before = parts.len();
             parts = join_overlapping(parts, points, options)?;
