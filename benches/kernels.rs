@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use livepoint::evidence::{Fraction, ShellVolume, shell_evidence};
-use livepoint::testing::internals::{CpuPool, Ellipsoid, Ensemble, Stream, Union, UnionOptions};
+use livepoint::testing::internals::{CpuPool, Ellipsoid, Ensemble, Stream, Union, UnionLimits, UnionOptions};
 use livepoint::{NetworkOptions, Prior};
 use ndarray::{Array2, ArrayView2};
 
@@ -95,12 +95,8 @@ fn union_of(n_members: usize, n_dim: usize) -> Union {
         }
     }
     let options = UnionOptions { enlarge_per_dim: 1.1, n_points_min: n_dim + 50, cube_dims: false };
-    let mut union = Union::enclosing(points.view(), &options).expect("a union");
-    for round in 0.. {
-        if union.members().len() == n_members || !union.split(true, Stream::new(6).substream(round)) {
-            break;
-        }
-    }
+    let limits = UnionLimits { log_v_points: f64::NEG_INFINITY, log_target: f64::NEG_INFINITY, max_members: n_members };
+    let union = Union::covering(points.view(), &options, &limits, Stream::new(6)).expect("a union");
     assert_eq!(union.members().len(), n_members, "members in {n_dim} dimensions");
     assert!(points.rows().into_iter().all(|row| union.contains(row.as_slice().expect("a row"))));
     union

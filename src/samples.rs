@@ -111,7 +111,15 @@ impl Samples {
     }
 
     /// Writes one evaluated point.
-    pub(crate) fn push(&mut self, u: &[f64], log_l: f64, derived: &[f64], log_l_birth: f64, place: Place, phase: Phase) {
+    pub(crate) fn push(
+        &mut self,
+        u: &[f64],
+        log_l: f64,
+        derived: &[f64],
+        log_l_birth: f64,
+        place: Place,
+        phase: Phase,
+    ) {
         debug_assert_eq!((u.len(), derived.len()), (self.n_dim, self.n_derived));
         self.u.extend_from_slice(u);
         self.derived.extend_from_slice(derived);

@@ -3,8 +3,6 @@
 use super::triangular::Lower;
 use crate::rng::{Draw, Stream};
 
-/// Starts from different k-means partitions.
-const RESTARTS: u64 = 10;
 /// Rounds of k-means per start: it only has to find the rough partition.
 const K_MEANS_ROUNDS: usize = 10;
 /// Rounds of expectation maximisation before the starts are compared.
@@ -17,12 +15,19 @@ const LOG_LIKELIHOOD_GAIN: f64 = 1e-3;
 const START_POINTS_PER_DIM: usize = 10;
 /// Points that the starts see at least.
 const START_POINTS: usize = 500;
-/// Points that the best start sees: its partition is good to a per cent, and the cost of a split stays bounded.
-const LONG_POINTS: usize = 5000;
 /// Variance added to each dimension; the points fill the unit ball, so it is far below any split worth making.
 const VARIANCE_FLOOR: f64 = 1e-9;
 /// A component that weighs less than this many points is not a cluster.
 const LIGHTEST_COMPONENT: f64 = 2.0;
+
+/// How much work a mixture is worth.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Starts from different k-means partitions.
+    pub starts: u64,
+    /// Points that the best start sees, if the starts do not see more: it bounds the cost.
+    pub max_points: usize,
+}
 
 /// One Gaussian of the mixture.
 #[derive(Debug, Clone)]
@@ -41,17 +46,17 @@ pub struct Mixture {
 }
 
 impl Mixture {
-    /// Fits `points` `[n, n_dim]`, rows one after the other, best of ten starts; `None` when every start collapses.
+    /// Fits `points` `[n, n_dim]`, rows one after the other, the best of several starts; `None` when every start collapses.
     ///
-    /// Cost: at most `100 * 2 * n_dim^2` products for each of (at most) 5000 points, usually a fifth of that.
-    pub fn fit(points: &[f64], n_dim: usize, stream: Stream) -> Option<Self> {
-        let sample = subsample(points, n_dim, LONG_POINTS, &mut stream.at(RESTARTS));
+    /// Cost: at most `100 * 2 * n_dim^2` products for each of the points it sees, usually a fifth of that.
+    pub fn fit(points: &[f64], n_dim: usize, effort: Effort, stream: Stream) -> Option<Self> {
         let start_points = START_POINTS.max(START_POINTS_PER_DIM * n_dim);
-        let few = subsample(&sample, n_dim, start_points, &mut stream.at(RESTARTS + 1));
+        let sample = subsample(points, n_dim, effort.max_points.max(start_points), &mut stream.at(effort.starts));
+        let few = subsample(&sample, n_dim, start_points, &mut stream.at(effort.starts + 1));
         let mut partitions: Vec<Vec<bool>> = Vec::new();
         let mut best: Option<(f64, Self)> = None;
-        for restart in 0..RESTARTS {
-            let partition = k_means(&few, n_dim, &mut stream.at(restart));
+        for start in 0..effort.starts {
+            let partition = k_means(&few, n_dim, &mut stream.at(start));
             // The same partition leads to the same mixture.
             if partitions.contains(&partition) {
                 continue;
@@ -59,7 +64,7 @@ impl Mixture {
             let mut shares: Vec<f64> = partition.iter().map(|&second| if second { 1.0 } else { 0.0 }).collect();
             partitions.push(partition);
             let fitted = Self::maximise(&few, n_dim, &shares)
-                .and_then(|start| start.climb(&few, n_dim, &mut shares, SHORT_ROUNDS, f64::NEG_INFINITY));
+                .and_then(|mixture| mixture.climb(&few, n_dim, &mut shares, SHORT_ROUNDS, f64::NEG_INFINITY));
             if let Some((log_l, mixture)) = fitted
                 && best.as_ref().is_none_or(|(highest, _)| log_l > *highest)
             {
@@ -215,6 +220,8 @@ fn k_means(points: &[f64], n_dim: usize, draw: &mut Draw) -> Vec<bool> {
 mod tests {
     use super::*;
 
+    const EFFORT: Effort = Effort { starts: 10, max_points: 5000 };
+
     /// Two Gaussians of the given width, `offset` apart in the first dimension; a third of the points in the second.
     fn two_clouds(n: usize, n_dim: usize, offset: f64, width: f64) -> Vec<f64> {
         (0..n)
@@ -229,7 +236,7 @@ mod tests {
     }
 
     fn right_share(points: &[f64], n_dim: usize) -> f64 {
-        let mixture = Mixture::fit(points, n_dim, Stream::new(32)).unwrap();
+        let mixture = Mixture::fit(points, n_dim, EFFORT, Stream::new(32)).unwrap();
         let mut delta = vec![0.0; n_dim];
         let n = points.len() / n_dim;
         let right = (0..n)
@@ -261,17 +268,17 @@ mod tests {
     #[test]
     fn same_points_have_no_mixture_or_a_finite_one() {
         let points = vec![0.25; 300];
-        if let Some(mixture) = Mixture::fit(&points, 3, Stream::new(33)) {
+        if let Some(mixture) = Mixture::fit(&points, 3, EFFORT, Stream::new(33)) {
             assert!(mixture.log_density(0, &[0.25; 3], &mut [0.0; 3]).is_finite());
         }
-        assert!(Mixture::fit(&[0.5], 1, Stream::new(33)).is_none());
+        assert!(Mixture::fit(&[0.5], 1, EFFORT, Stream::new(33)).is_none());
     }
 
     #[test]
     fn the_same_stream_gives_the_same_fit() {
         let points = two_clouds(700, 4, 0.3, 0.1);
         let density = || {
-            let mixture = Mixture::fit(&points, 4, Stream::new(5)).unwrap();
+            let mixture = Mixture::fit(&points, 4, EFFORT, Stream::new(5)).unwrap();
             mixture.log_density(0, &[0.1; 4], &mut [0.0; 4])
         };
         assert_eq!(density().to_bits(), density().to_bits());

@@ -6,13 +6,14 @@ mod mixture;
 mod neural;
 mod phase_shift;
 mod quadratic;
+mod tree;
 mod triangular;
 mod union;
 
 pub use ellipsoid::Ellipsoid;
 pub(crate) use neural::{Drawn, Live, NeuralBound, NeuralBoundOptions};
 pub use phase_shift::PhaseShift;
-pub use union::{Union, UnionOptions};
+pub use union::{Union, UnionLimits, UnionOptions};
 
 /// Why no bound could be put around a set of points.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayView2};
 
 use super::quadratic::Quadratic;
-use super::{BoundError, Ellipsoid, PhaseShift, Union, UnionOptions};
+use super::{BoundError, Ellipsoid, PhaseShift, Union, UnionLimits, UnionOptions};
 use crate::backend::CpuPool;
 use crate::evidence::Fraction;
 use crate::math::argsort;
@@ -38,6 +38,9 @@ pub(crate) struct Live {
 /// to the threshold may stay outside: nothing is lost by it, since the next threshold is higher. Taken over a whole cluster, the same
 /// fraction could be all of a thin tail.
 const RECALL: f64 = 0.98;
+
+/// A cluster of fewer live points, in units of `n_points_min`, keeps its whole ellipsoid: networks would cut what they know too little of.
+const LIVE_POINTS_MIN: usize = 2;
 
 /// Where a likelihood jumps, no higher threshold comes that would forgive a cut: the accepted volume is grown by this fraction, times
 /// dimensions over live points, beyond all of them. `n` points in a convex region leave a part of order `d/n` outside their hull.
@@ -114,23 +117,17 @@ impl NeuralBound {
         let margin = if live.at_edge { edge_margin(n_dim, ids.len()).powf(1.0 / n_dim as f64) } else { 1.0 };
         let union = UnionOptions { enlarge_per_dim: options.union.enlarge_per_dim * margin, ..options.union };
 
-        let mut separate = Union::enclosing(live_points.view(), &UnionOptions { cube_dims: false, ..union })?;
-        for round in 0.. {
-            if separate.members().len() >= MAX_MEMBERS || !separate.split(false, stream.substream(1).substream(round)) {
-                break;
-            }
-        }
-
-        let mut outer = Union::enclosing(live_points.view(), &UnionOptions { cube_dims: true, ..union })?;
+        let enlargement = n_dim as f64 * union.enlarge_per_dim.ln();
         let excess = options.split_threshold.ln() + n_dim as f64 * options.union.enlarge_per_dim.ln();
-        for round in 0.. {
-            if outer.log_volume() - live.log_volume <= excess
-                || outer.members().len() >= MAX_MEMBERS
-                || !outer.split(true, stream.substream(2).substream(round))
-            {
-                break;
-            }
-        }
+        let limits = UnionLimits {
+            log_v_points: live.log_volume + enlargement,
+            log_target: live.log_volume + excess,
+            max_members: MAX_MEMBERS,
+        };
+        let clustering = UnionOptions { cube_dims: false, ..union };
+        let separate = Union::clusters(live_points.view(), &clustering, &limits, stream.substream(1))?;
+        let covering = UnionOptions { cube_dims: true, ..union };
+        let mut outer = Union::covering(live_points.view(), &covering, &limits, stream.substream(2))?;
         // Trimming may not take deep points away.
         let mut live_log_l: Vec<f64> = ids.iter().map(|&k| log_l[k]).collect();
         live_log_l.sort_by(f64::total_cmp);
@@ -284,7 +281,7 @@ struct Trainer<'a> {
 }
 
 impl Trainer<'_> {
-    /// Trains on every point inside the ellipsoid; no emulator when all of them are live, so that there is nothing to tell apart.
+    /// Trains on every point inside the ellipsoid; no emulator when all of them are live, so that there is nothing to tell apart, or few.
     fn train(&self, ellipsoid: &Ellipsoid, stream: Stream) -> Result<Option<Emulator>, BoundError> {
         let n_dim = self.n_dim;
         let mut z = vec![0.0; n_dim];
@@ -299,7 +296,8 @@ impl Trainer<'_> {
         let l: Vec<f64> = points.iter().map(|&point| self.log_l[point]).collect();
         let is_live = |k: &usize| l[*k] >= self.live.threshold;
         let n_live = (0..l.len()).filter(is_live).count();
-        if self.options.n_networks == 0 || n_live == l.len() || n_live == 0 {
+        let enough = n_live >= LIVE_POINTS_MIN * self.options.union.n_points_min;
+        if self.options.n_networks == 0 || n_live == l.len() || !enough {
             return Ok(None);
         }
         let score = scores(&l, self.live.threshold);
@@ -308,8 +306,8 @@ impl Trainer<'_> {
         let mut x = Vec::with_capacity(l.len() * (n_dim + 1));
         frame.chunks_exact(n_dim).for_each(|z| push_features(&mut x, z, quadratic.as_ref()));
         let (n_networks, network) = (self.options.n_networks, &self.options.network);
-        let ensemble = Ensemble::train(&x, n_dim + 1, &y, n_networks, network, stream, self.pool)
-            .map_err(BoundError::Network)?;
+        let ensemble =
+            Ensemble::train(&x, n_dim + 1, &y, n_networks, network, stream, self.pool).map_err(BoundError::Network)?;
         let mut prediction = vec![0.0f32; l.len()];
         ensemble.predict(&x, &mut prediction);
 
@@ -330,8 +328,14 @@ impl Trainer<'_> {
         let mut thresholds: Vec<f32> = cells.iter_mut().map(|cell| recalls(cell, RECALL).min(fitted)).collect();
         if self.live.at_edge {
             let all = recalls(&mut cells.concat(), 1.0).min(fitted);
-            let grown =
-                self.grown(ellipsoid, quadratic.as_ref(), &ensemble, all, edge_margin(n_dim, n_live), stream.substream(2));
+            let grown = self.grown(
+                ellipsoid,
+                quadratic.as_ref(),
+                &ensemble,
+                all,
+                edge_margin(n_dim, n_live),
+                stream.substream(2),
+            );
             thresholds.fill(grown);
         }
         Ok(Some(Emulator { quadratic, ensemble, thresholds, fitted }))

@@ -1,8 +1,8 @@
-//! The union of ellipsoids: split, trim, membership and uniform draws.
+//! The union of ellipsoids: cover, clusters, trim, membership and uniform draws.
 
-use ndarray::ArrayView2;
+use ndarray::{ArrayView2, Axis};
 
-use super::mixture::Mixture;
+use super::tree::{Part, Tree, exchange};
 use super::{BoundError, Ellipsoid};
 use crate::math::log_sum_exp;
 use crate::rng::{Draw, Stream};
@@ -15,37 +15,30 @@ const TRIM_DENSITY_RATIO: f64 = 1000.0;
 pub struct UnionOptions {
     /// Factor on every semi-axis, at least 1.
     pub enlarge_per_dim: f64,
-    /// Points that a member is fitted to, at least.
+    /// Points that a member should be fitted to. In few dimensions a member may have fewer and is then larger in proportion.
     pub n_points_min: usize,
     /// Whether members may keep the full `[0, 1)` in some dimensions.
     pub cube_dims: bool,
 }
 
-/// Why a member is not split again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Blocked {
-    No,
-    /// Its parts would overlap something, which may become allowed.
-    ByOverlap,
-    /// Too few points, or its parts are not smaller.
-    ForGood,
-}
-
-/// What a member was fitted to.
-#[derive(Debug, Clone)]
-struct Fitted {
-    /// `[n_points, n_dim]`, rows one after the other.
-    points: Vec<f64>,
-    blocked: Blocked,
+/// How far members are split.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct UnionLimits {
+    /// Logarithm of the volume that the points stand for, enlargement included: no union of them is smaller. Members close to it are not
+    /// split, which spares most of the cost where one member is the answer. `-inf` where it is not known.
+    pub log_v_points: f64,
+    /// Logarithm of the summed volume that is small enough.
+    pub log_target: f64,
+    /// Members at most.
+    pub max_members: usize,
 }
 
 /// Several ellipsoids, of which at least one; sampled uniformly over their union.
 #[derive(Debug, Clone)]
 pub struct Union {
-    n_dim: usize,
-    options: UnionOptions,
     members: Vec<Ellipsoid>,
-    fitted: Vec<Fitted>,
+    /// Points that each member was fitted to.
+    n_points: Vec<usize>,
     /// Cumulated share of the members in the summed volume.
     cumulated: Vec<f64>,
     log_volume: f64,
@@ -54,120 +47,61 @@ pub struct Union {
 impl Union {
     /// One member around `points` `[n_points, n_dim]`. Errors: those of [`Ellipsoid::enclosing`].
     pub fn enclosing(points: ArrayView2<f64>, options: &UnionOptions) -> Result<Self, BoundError> {
-        let member = fit(points, options)?;
-        let points = points.iter().copied().collect();
-        let mut union = Self {
-            n_dim: member.n_dim(),
-            options: *options,
-            members: vec![member],
-            fitted: vec![Fitted { points, blocked: Blocked::No }],
-            cumulated: Vec::new(),
-            log_volume: 0.0,
-        };
-        union.weigh();
-        Ok(union)
+        Ok(Self::of(vec![(fit(points, options)?, points.nrows())]))
     }
 
-    /// A union of given members and the points each stands for.
-    #[cfg(test)]
-    pub fn of(n_dim: usize, options: UnionOptions, members: Vec<(Ellipsoid, Vec<f64>)>) -> Self {
-        let (members, points): (Vec<_>, Vec<_>) = members.into_iter().unzip();
-        let fitted = points.into_iter().map(|points| Fitted { points, blocked: Blocked::No }).collect();
-        let mut union = Self { n_dim, options, members, fitted, cumulated: Vec::new(), log_volume: 0.0 };
+    /// A union of given members and the number of points that each stands for.
+    pub fn of(members: Vec<(Ellipsoid, usize)>) -> Self {
+        let (members, n_points) = members.into_iter().unzip();
+        let mut union = Self { members, n_points, cumulated: Vec::new(), log_volume: 0.0 };
         union.weigh();
         union
     }
 
-    /// Splits the largest member that can be split in two; `false` when none can.
+    /// Members around `points` `[n_points, n_dim]`, as many as their summed volume needs to be at most `limits.log_target`. They may overlap.
     ///
-    /// Two Gaussians are fitted in the frame of the member; a part with fewer than `n_points_min` points is topped up with the
-    /// points of the other part that are likeliest in it. A member whose parts are not smaller in sum is blocked for good;
-    /// without `allow_overlap` also one whose parts overlap each other or another member, until overlaps are allowed. So
-    /// each member is tried at most twice in its life and each accepted split makes the summed volume smaller: splitting ends.
-    /// Cost: one mixture and two fits of the points of the member, and one overlap test per member.
-    pub fn split(&mut self, allow_overlap: bool, stream: Stream) -> bool {
-        let mut attempt = 0;
-        while let Some(i) = self.largest_splittable(allow_overlap) {
-            match self.parts(i, stream.substream(attempt)) {
-                None => self.fitted[i].blocked = Blocked::ForGood,
-                Some(parts) if !allow_overlap && self.any_overlap(i, &parts) => {
-                    self.fitted[i].blocked = Blocked::ByOverlap;
-                }
-                Some([(first, first_points), (second, second_points)]) => {
-                    self.members[i] = first;
-                    self.fitted[i] = Fitted { points: first_points, blocked: Blocked::No };
-                    self.members.push(second);
-                    self.fitted.push(Fitted { points: second_points, blocked: Blocked::No });
-                    self.weigh();
-                    return true;
-                }
-            }
-            attempt += 1;
+    /// The sum is never above the volume of one member around all. One that is small enough costs only its fit; otherwise the
+    /// tree of all splits is grown, see [`UnionLimits`].
+    pub fn covering(
+        points: ArrayView2<f64>,
+        options: &UnionOptions,
+        limits: &UnionLimits,
+        stream: Stream,
+    ) -> Result<Self, BoundError> {
+        let whole = Self::enclosing(points, options)?;
+        if whole.log_volume <= limits.log_target {
+            return Ok(whole);
         }
-        false
+        let tree = Tree::grow(points, options, limits.log_v_points, stream)?;
+        let parts = tree.prune(limits.log_target, limits.max_members);
+        Ok(Self::from_parts(exchange(parts, points, options)))
     }
 
-    fn largest_splittable(&self, allow_overlap: bool) -> Option<usize> {
-        (0..self.members.len())
-            .filter(|&i| match self.fitted[i].blocked {
-                Blocked::No => true,
-                Blocked::ByOverlap => allow_overlap,
-                Blocked::ForGood => false,
-            })
-            .max_by(|&a, &b| self.members[a].log_volume().total_cmp(&self.members[b].log_volume()).then(b.cmp(&a)))
-    }
-
-    /// The two parts of a member with their points, if they are smaller in sum.
-    fn parts(&self, i: usize, stream: Stream) -> Option<[(Ellipsoid, Vec<f64>); 2]> {
-        let (points, n_dim) = (&self.fitted[i].points, self.n_dim);
-        let labels = self.labels(i, stream)?;
-        let part = |which: bool| {
-            let rows = points.chunks_exact(n_dim).zip(&labels).filter(|(_, label)| **label == which);
-            let rows: Vec<f64> = rows.flat_map(|(row, _)| row).copied().collect();
-            let view = ArrayView2::from_shape((rows.len() / n_dim, n_dim), &rows).ok()?;
-            let member = fit(view, &self.options).ok()?;
-            Some((member, rows))
-        };
-        let parts = [part(false)?, part(true)?];
-        let sum = log_sum_exp(&[parts[0].0.log_volume(), parts[1].0.log_volume()]);
-        (sum < self.members[i].log_volume()).then_some(parts)
-    }
-
-    /// Which of two parts each point of a member belongs to; both have at least `n_points_min` points.
-    fn labels(&self, i: usize, stream: Stream) -> Option<Vec<bool>> {
-        let (points, n_dim) = (&self.fitted[i].points, self.n_dim);
-        let n = points.len() / n_dim;
-        // Two points are the least that can be enclosed.
-        let n_points_min = self.options.n_points_min.max(2);
-        if n < 2 * n_points_min {
-            return None;
-        }
-        let mut frame = vec![0.0; points.len()];
-        for (z, x) in frame.chunks_exact_mut(n_dim).zip(points.chunks_exact(n_dim)) {
-            self.members[i].to_frame(x, z);
-        }
-        let mixture = Mixture::fit(&frame, n_dim, stream)?;
-        let mut delta = vec![0.0; n_dim];
-        let densities: Vec<[f64; 2]> =
-            frame.chunks_exact(n_dim).map(|z| [0, 1].map(|which| mixture.log_density(which, z, &mut delta))).collect();
-        let mut labels: Vec<bool> = densities.iter().map(|[first, second]| second > first).collect();
-        for which in [false, true] {
-            let count = labels.iter().filter(|&&label| label == which).count();
-            let mut others: Vec<usize> = (0..n).filter(|&p| labels[p] != which).collect();
-            let density = |p: usize| densities[p][usize::from(which)];
-            others.sort_by(|&a, &b| density(b).total_cmp(&density(a)).then(a.cmp(&b)));
-            for &p in others.iter().take(n_points_min.saturating_sub(count)) {
-                labels[p] = which;
+    /// The clusters of `points` `[n_points, n_dim]`: one member around each, and no two overlap.
+    ///
+    /// The smallest parts that are worth having are joined where they overlap, then the ellipsoids around those joined, until
+    /// none overlap. So a curved mode, which takes many parts, is one cluster. `limits.log_target` has no effect.
+    /// Cost: one tree and an overlap test for each pair of parts.
+    pub fn clusters(
+        points: ArrayView2<f64>,
+        options: &UnionOptions,
+        limits: &UnionLimits,
+        stream: Stream,
+    ) -> Result<Self, BoundError> {
+        let tree = Tree::grow(points, options, limits.log_v_points, stream)?;
+        let parts = tree.prune(f64::NEG_INFINITY, limits.max_members);
+        let mut parts = exchange(parts, points, options);
+        loop {
+            let n_before = parts.len();
+            parts = join_overlapping(parts, points, options)?;
+            if parts.len() == n_before {
+                return Ok(Self::from_parts(parts));
             }
         }
-        Some(labels)
     }
 
-    /// Whether two parts of member `i` overlap each other or a member that stays.
-    fn any_overlap(&self, i: usize, parts: &[(Ellipsoid, Vec<f64>); 2]) -> bool {
-        let [(first, _), (second, _)] = parts;
-        let mut others = self.members.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, member)| member);
-        first.overlaps(second) || others.any(|other| first.overlaps(other) || second.overlaps(other))
+    fn from_parts(parts: Vec<Part>) -> Self {
+        Self::of(parts.into_iter().map(|part| (part.ellipsoid, part.points.len())).collect())
     }
 
     /// Drops the least dense member (points per volume) if it is at least 1000 times less dense than the median of the
@@ -176,8 +110,8 @@ impl Union {
         let log_density: Vec<f64> = self
             .members
             .iter()
-            .zip(&self.fitted)
-            .map(|(member, fitted)| ((fitted.points.len() / self.n_dim) as f64).ln() - member.log_volume())
+            .zip(&self.n_points)
+            .map(|(member, &n_points)| (n_points as f64).ln() - member.log_volume())
             .collect();
         let mut order = crate::math::argsort(&log_density);
         let lowest = order.remove(0);
@@ -190,7 +124,7 @@ impl Union {
             return false;
         }
         self.members.remove(lowest);
-        self.fitted.remove(lowest);
+        self.n_points.remove(lowest);
         self.weigh();
         true
     }
@@ -217,10 +151,10 @@ impl Union {
         &self.members
     }
 
-    /// Points that member `i` was fitted to, `n_dim` coordinates each, one after the other.
+    /// Number of points that each member was fitted to.
     #[cfg(test)]
-    pub fn points(&self, i: usize) -> &[f64] {
-        &self.fitted[i].points
+    pub fn n_points(&self) -> &[usize] {
+        &self.n_points
     }
 
     /// Whether `x` `[n_dim]`, a point of the unit cube, is inside any member.
@@ -260,11 +194,46 @@ impl Union {
     }
 }
 
-/// Fits one member.
-fn fit(points: ArrayView2<f64>, options: &UnionOptions) -> Result<Ellipsoid, BoundError> {
+/// Joins the parts that overlap, directly or through others, into one each.
+fn join_overlapping(
+    parts: Vec<Part>,
+    points: ArrayView2<f64>,
+    options: &UnionOptions,
+) -> Result<Vec<Part>, BoundError> {
+    // The first part of the group that each belongs to.
+    let mut group: Vec<usize> = (0..parts.len()).collect();
+    for i in 1..parts.len() {
+        for j in 0..i {
+            if group[i] != group[j] && parts[i].ellipsoid.overlaps(&parts[j].ellipsoid) {
+                let (low, high) = (group[i].min(group[j]), group[i].max(group[j]));
+                group.iter_mut().filter(|g| **g == high).for_each(|g| *g = low);
+            }
+        }
+    }
+    let mut joined: Vec<(usize, Part)> = Vec::new();
+    for (part, group) in parts.into_iter().zip(group) {
+        match joined.iter_mut().find(|(first, _)| *first == group) {
+            Some((_, whole)) => whole.points.extend(part.points),
+            None => joined.push((group, part)),
+        }
+    }
+    let refit = |mut part: Part| {
+        // In the order of the cloud, each once, so that all points give the fit of all points.
+        part.points.sort_unstable();
+        part.points.dedup();
+        let ellipsoid = fit(points.select(Axis(0), &part.points).view(), options)?;
+        Ok(Part { ellipsoid, ..part })
+    };
+    joined.into_iter().map(|(_, part)| refit(part)).collect()
+}
+
+/// Fits one member. One with fewer than `n_points_min` points is made larger in proportion, for what they leave outside.
+pub(super) fn fit(points: ArrayView2<f64>, options: &UnionOptions) -> Result<Ellipsoid, BoundError> {
+    let lack = (options.n_points_min as f64 / points.nrows() as f64).max(1.0);
+    let enlarge_per_dim = options.enlarge_per_dim * lack.powf(1.0 / points.ncols() as f64);
     if options.cube_dims {
-        Ellipsoid::enclosing_mixture(points, options.enlarge_per_dim)
+        Ellipsoid::enclosing_mixture(points, enlarge_per_dim)
     } else {
-        Ellipsoid::enclosing(points, options.enlarge_per_dim)
+        Ellipsoid::enclosing(points, enlarge_per_dim)
     }
 }

@@ -124,7 +124,8 @@ impl ShellEvidence {
         // (mean L)^2 / mean L^2 over the shell, from those of the regions.
         let log_square = sum(|r| 2.0 * r.log_z - r.log_volume + (r.n_points as f64 / r.n_eff).ln());
         let effective = if log_z > f64::NEG_INFINITY { (2.0 * log_z - log_volume - log_square).exp() } else { 1.0 };
-        let share = |r: Self| if r.log_z > f64::NEG_INFINITY { (r.log_z - log_z).exp() * r.max_weight_share } else { 0.0 };
+        let share =
+            |r: Self| if r.log_z > f64::NEG_INFINITY { (r.log_z - log_z).exp() * r.max_weight_share } else { 0.0 };
         let max_weight_share = regions.clone().map(share).fold(0.0, f64::max);
         Self { log_volume, n_points, n_eff: n_points as f64 * effective, log_z, max_weight_share }
     }

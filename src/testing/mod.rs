@@ -16,7 +16,7 @@ pub use rv7::{RV7_HELP, Rv7Error, rv7};
 #[doc(hidden)]
 pub mod internals {
     pub use crate::backend::CpuPool;
-    pub use crate::bound::{Ellipsoid, Union, UnionOptions};
+    pub use crate::bound::{Ellipsoid, Union, UnionLimits, UnionOptions};
     #[cfg(feature = "gpu")]
     pub use crate::kernel::{generated, library};
     pub use crate::math::{ks_uniform, log_sum_exp};

@@ -6,7 +6,7 @@ mod union;
 
 use ndarray::{Array2, ArrayView2};
 
-use super::{Ellipsoid, UnionOptions};
+use super::{Ellipsoid, UnionLimits, UnionOptions};
 use crate::rng::{Draw, Stream};
 
 /// Every statistical test rejects a correct program with this probability.
@@ -18,6 +18,10 @@ const SABOTEUR: f64 = 1e-6;
 fn options(n_points_min: usize, cube_dims: bool) -> UnionOptions {
     UnionOptions { enlarge_per_dim: 1.1, n_points_min, cube_dims }
 }
+
+/// As far as it is worth it.
+const LIMITS: UnionLimits =
+    UnionLimits { log_v_points: f64::NEG_INFINITY, log_target: f64::NEG_INFINITY, max_members: 128 };
 
 fn cloud(seed: u64, n: usize, n_dim: usize, mut point: impl FnMut(&mut Draw, usize, &mut [f64])) -> Array2<f64> {
     let mut points = Array2::zeros((n, n_dim));

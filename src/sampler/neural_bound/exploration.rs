@@ -303,8 +303,7 @@ impl State {
         let evidence = self.evidence(true);
         let fraction = self.shells.exploration_fractions(&self.samples);
         let holds_something = |(s, fraction): (&ShellEvidence, &f64)| {
-            s.n_points > 0
-                && (*fraction >= SHELL_FRACTION_MIN || (s.log_z - evidence.log_z).exp() >= SHELL_SHARE_MIN)
+            s.n_points > 0 && (*fraction >= SHELL_FRACTION_MIN || (s.log_z - evidence.log_z).exp() >= SHELL_SHARE_MIN)
         };
         let mut keep: Vec<bool> = evidence.shells.iter().zip(&fraction).map(holds_something).collect();
         // Outside the first bound there is no shell to take over: if the cube's is empty, the first bound goes instead.

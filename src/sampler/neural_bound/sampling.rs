@@ -4,9 +4,9 @@ use ndarray::Array2;
 
 use super::exploration::Exploration;
 use super::{Pending, Stage, State};
-use crate::samples::Place;
 use crate::backend::CpuPool;
 use crate::evidence::Evidence;
+use crate::samples::{Phase, Place};
 
 /// Member draws of one request at most; a shell that needs more gets them in later rounds.
 const N_DRAWS_MAX: u64 = 1 << 20;
@@ -17,6 +17,10 @@ const FIRST_ROUND: f64 = 0.5;
 /// A fresh point with more than this share of the weight, and this many times the mean share, is a spike.
 const SPIKE_SHARE: f64 = 0.05;
 const SPIKE_POINTS: f64 = 20.0;
+
+/// So is one above the threshold of the innermost bound that lies this much further out, as the logarithm of a ratio of volumes. Where bounds
+/// follow the likelihood none is: of 12,000 fresh points on each of six problems none was deeper than 1 in its shell.
+const LEFT_OUT_DEPTH: f64 = 2.0;
 
 /// Variance that the volumes may add to log Z, as a fraction of that of the likelihood's scatter, or of `1/n_eff` where that is more: draws
 /// without likelihood calls go on until then.
@@ -185,12 +189,26 @@ impl State {
             return;
         }
         let fresh = self.evidence(false);
-        if fresh.max_weight_share > SPIKE_SHARE.max(SPIKE_POINTS / fresh.n_points as f64) {
+        let heavy = fresh.max_weight_share > SPIKE_SHARE.max(SPIKE_POINTS / fresh.n_points as f64);
+        if heavy || self.is_spike_left_out() {
             self.n_reopened += 1;
             self.samples.reopen();
             self.shells.reopen();
             self.stage = Stage::Exploration(Exploration::reopened(&self.options));
         }
+    }
+
+    /// Whether a fresh point as good as those in the innermost bound lies in a shell whose bound is a good deal larger.
+    fn is_spike_left_out(&self) -> bool {
+        let log_v = self.shells.log_bounds();
+        let innermost = log_v.len() - 1;
+        let threshold = self.shells.threshold(innermost);
+        let left_out = |id: usize| {
+            let fresh = self.samples.phase()[id] == Phase::Sampling && self.samples.log_l()[id] >= threshold;
+            fresh
+                && (self.samples.shell(id)).is_some_and(|shell| log_v[shell] - log_v[innermost] >= LEFT_OUT_DEPTH)
+        };
+        (0..self.samples.len()).any(left_out)
     }
 
     /// How many more points which shell should get now.

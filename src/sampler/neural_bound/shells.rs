@@ -115,8 +115,7 @@ impl Shell {
     fn shares(&self) -> Vec<f64> {
         let log_bound = self.log_bound();
         let cells = || self.cells.iter().map(|c| &c.exploration);
-        let dealt: Vec<f64> =
-            cells().map(|v| (v.union.value() * v.network.value() / YIELD_MIN).min(1.0)).collect();
+        let dealt: Vec<f64> = cells().map(|v| (v.union.value() * v.network.value() / YIELD_MIN).min(1.0)).collect();
         let total: f64 = dealt.iter().sum();
         let by_volume = cells().map(|v| (v.log_bound() - log_bound).exp());
         by_volume.zip(dealt).map(|(v, d)| BY_VOLUME * v + (1.0 - BY_VOLUME) * d / total.max(1e-300)).collect()
@@ -173,6 +172,11 @@ impl Shells {
     /// Cells of the newest bound.
     pub(super) fn n_cells_newest(&self) -> usize {
         self.shells.last().map_or(1, |s| s.cells.len())
+    }
+
+    /// Logarithm of the volume of each bound, by the counts of the exploration.
+    pub(super) fn log_bounds(&self) -> Vec<f64> {
+        self.shells.iter().map(Shell::log_bound).collect()
     }
 
     /// The stream that trains the next candidate.
@@ -297,10 +301,8 @@ impl Shells {
         let mut kept = keep.iter();
         self.shells.retain(|_| kept.next().copied().unwrap_or(true));
         let index = |k: usize| keep[..k].iter().filter(|k| **k).count();
-        let grown: Vec<_> = (1..keep.len())
-            .filter(|&k| keep[k - 1] && !keep[k])
-            .map(|k| (index(k) - 1, N_RECOUNT))
-            .collect();
+        let grown: Vec<_> =
+            (1..keep.len()).filter(|&k| keep[k - 1] && !keep[k]).map(|k| (index(k) - 1, N_RECOUNT)).collect();
         for (drawn, (shell, _)) in self.draw(&grown, false, pool).into_iter().zip(&grown) {
             for (cell, volume) in self.shells[*shell].cells.iter_mut().zip(drawn.volumes) {
                 cell.recounted = Some(volume.shell);
@@ -317,8 +319,7 @@ impl Shells {
         for shell in &mut self.shells {
             for cell in &mut shell.cells {
                 cell.exploration = cell.exploration.merge(&cell.sampling);
-                cell.sampling =
-                    ShellVolume { log_v_members: cell.exploration.log_v_members, ..ShellVolume::default() };
+                cell.sampling = ShellVolume { log_v_members: cell.exploration.log_v_members, ..ShellVolume::default() };
                 cell.recounted = None;
                 cell.next_draw = 0;
             }
@@ -385,8 +386,7 @@ impl Shells {
             let (k, range) = &tasks[t];
             let index = requests[*k].0;
             let shell = &shells[index];
-            let Drawn { mut rows, mut cells, union, network } =
-                shell.bound.draw(&shell.stream, range.clone(), None);
+            let Drawn { mut rows, mut cells, union, network } = shell.bound.draw(&shell.stream, range.clone(), None);
             let mut volumes = vec![ShellVolume::default(); shell.cells.len()];
             for (volume, (union, network)) in volumes.iter_mut().zip(union.into_iter().zip(network)) {
                 (volume.union, volume.network) = (union, network);
