@@ -18,7 +18,7 @@ impl Quadratic {
     /// Fits the surface to `log_l` `[n_points]` at `z` `[n_points, n_dim]`, row-major.
     ///
     /// Points far below `threshold` count less, so that no residual of theirs outweighs the live points; where log L is -inf they do not count.
-    /// `None` where the live points tie, are too few, or the equations cannot be solved. Cost: `n_points p^2 / 2` for `p` coefficients.
+    /// `None` where the live points tie, are too few, or the equations cannot be solved. Cost: at most `8 p` points of `p^2 / 2` products for `p` coefficients.
     pub fn fit(z: &[f64], n_dim: usize, log_l: &[f64], threshold: f64) -> Option<Self> {
         let mut live: Vec<f64> = log_l.iter().copied().filter(|l| *l >= threshold).collect();
         if live.is_empty() {
@@ -35,23 +35,32 @@ impl Quadratic {
         if n_finite < POINTS_PER_COEFFICIENT * p {
             return None;
         }
-        let mut design = Vec::with_capacity(n_finite * p);
-        let mut right = Vec::with_capacity(n_finite);
-        for (z, l) in z.chunks_exact(n_dim).zip(log_l).filter(|(_, l)| **l > f64::NEG_INFINITY) {
+        // More points than this make the surface no better, and the cost is theirs.
+        let step = (n_finite / (POINTS_PER_COEFFICIENT * p)).max(1);
+        let finite = z.chunks_exact(n_dim).zip(log_l).filter(|(_, l)| **l > f64::NEG_INFINITY).step_by(step);
+        let mut normal = vec![0.0; p * p];
+        let mut right = vec![0.0; p];
+        let mut design = Vec::with_capacity(BLOCK * p);
+        for (z, l) in finite {
             let y = (l - threshold) / spread;
             let weight = 1.0 / (1.0 + y.min(0.0).powi(2)).sqrt();
+            let start = design.len();
             terms(z, mixed, |term| design.push(weight * term));
-            right.push(weight * y);
+            right.iter_mut().zip(&design[start..]).for_each(|(sum, term)| *sum += weight * y * term);
+            if design.len() == BLOCK * p {
+                add_products(&mut normal, &design, p);
+                design.clear();
+            }
         }
-        // Columns of this matrix are the points.
-        let design = nalgebra::DMatrix::from_vec(p, n_finite, design);
-        let right = &design * nalgebra::DVector::from_vec(right);
-        let mut normal = &design * design.transpose();
+        design.resize(BLOCK * p, 0.0);
+        add_products(&mut normal, &design, p);
+        let mut normal = nalgebra::DMatrix::from_vec(p, p, normal);
+        normal.fill_lower_triangle_with_upper_triangle();
         let ridge = RIDGE * normal.trace() / p as f64;
         for k in 0..p {
             normal[(k, k)] += ridge;
         }
-        let solved = normal.cholesky()?.solve(&right);
+        let solved = normal.cholesky()?.solve(&nalgebra::DVector::from_vec(right));
         let coefficients: Vec<f32> = solved.iter().map(|c| *c as f32).collect();
         coefficients.iter().all(|c| c.is_finite()).then_some(Self { n_dim, mixed, coefficients })
     }
@@ -63,6 +72,23 @@ impl Quadratic {
         let mut sum = 0.0;
         terms(z, self.mixed, |term| sum += coefficients.next().copied().unwrap_or(0.0) * term);
         sum
+    }
+}
+
+/// Points whose products are added in one pass.
+const BLOCK: usize = 4;
+
+/// Adds the products of the terms of [`BLOCK`] points, `[BLOCK, p]`, to the upper triangle of `normal` `[p, p]`, column-major.
+fn add_products(normal: &mut [f64], block: &[f64], p: usize) {
+    let (a, rest) = block.split_at(p);
+    let (b, rest) = rest.split_at(p);
+    let (c, d) = rest.split_at(p);
+    for (j, column) in normal.chunks_exact_mut(p).enumerate() {
+        let at = [a[j], b[j], c[j], d[j]];
+        let terms = a.iter().zip(b).zip(c).zip(d);
+        for (sum, (((a, b), c), d)) in column[..=j].iter_mut().zip(terms) {
+            *sum += at[0] * a + at[1] * b + at[2] * c + at[3] * d;
+        }
     }
 }
 

@@ -19,6 +19,10 @@ const N_REJECTED_MAX: usize = 10;
 /// Calls, in units of `n_live`, after which a likelihood that is -inf nearly everywhere is an error.
 const N_LIKE_INFINITE_MAX: usize = 1000;
 
+/// The live points are this times the root of their share of the evidence as many as at first, where that is less; and no fewer than this part.
+const SHARE_FACTOR: f64 = 2.0;
+const N_LIVE_LEAST: f64 = 0.25;
+
 /// A shell is left to the one in front of it when it holds less than this fraction of its bound and less than that share of the
 /// evidence: finding points in it would cost more draws than it is worth.
 const SHELL_FRACTION_MIN: f64 = 0.01;
@@ -81,8 +85,9 @@ impl State {
         self.settle(0);
         // Every cell should have points enough for an ellipsoid of its own.
         let for_cells = self.shells.n_cells_newest() * self.n_points_min();
-        let n_update = self.options.n_update.unwrap_or(self.options.n_live.max(for_cells)) as i64;
-        let n_like_new_bound = self.options.n_like_new_bound.unwrap_or(10 * self.options.n_live);
+        let n_live = self.n_live();
+        let n_update = self.options.n_update.unwrap_or(n_live.max(for_cells)) as i64;
+        let n_like_new_bound = self.options.n_like_new_bound.unwrap_or(10 * n_live);
         let Stage::Exploration(e) = &mut self.stage else { return Ok(false) };
         if e.finished {
             return Ok(false);
@@ -161,7 +166,7 @@ impl State {
         let log_l = self.samples.log_l();
         let max = log_l.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let min = log_l.iter().copied().fold(f64::INFINITY, f64::min);
-        let n_points_min = self.n_points_min();
+        let (n_live, n_points_min) = (self.n_live(), self.n_points_min());
         let newest = self.shells.len() - 1;
         let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
         let mut at_will = std::mem::take(&mut e.reopened);
@@ -182,7 +187,7 @@ impl State {
         let regions = self.shells.regions(&self.samples, true);
         let log_weight = shell_log_weights(&regions.volumes, &vec![0.0; log_l.len()], &regions.of_point);
         let weight: Vec<f64> = log_weight.iter().map(|w| w.exp()).collect();
-        let n_least = (self.options.n_live / 2).max(n_points_min);
+        let n_least = (n_live / 2).max(n_points_min);
         let Some(threshold) = threshold(log_l, &weight, self.shells.threshold(newest), n_least, n_points_min) else {
             let n_infinite = log_l.iter().filter(|l| **l == f64::NEG_INFINITY).count();
             if newest == 0 && n_infinite > N_LIKE_INFINITE_MAX * self.options.n_live {
@@ -268,34 +273,40 @@ impl State {
         // The share changes slowly and its cost grows with the number of points: not every batch.
         if n > self.options.n_live && n >= e.n_like_checked + (self.options.n_live / 10).max(n / 50) {
             e.n_like_checked = n;
-            let f_live = self.live_share();
+            let (f_live, effective) = self.live_share();
             let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
             e.f_live = f_live;
-            e.finished |= f_live <= self.options.targets.f_live;
+            // A few points that carry the rest would leave a heavy tail to the sampling phase.
+            e.finished |= f_live <= self.options.targets.f_live * effective;
         }
         Ok(())
     }
 
-    /// Share of the evidence that the `n_live` points of highest log L hold.
-    fn live_share(&self) -> f64 {
+    /// Live points of the next bound: fewer than at first once they hold little of the evidence, since what could be missed among them weighs little.
+    fn n_live(&self) -> usize {
+        let part = (SHARE_FACTOR * self.f_live().sqrt()).clamp(N_LIVE_LEAST, 1.0);
+        ((self.options.n_live as f64 * part) as usize).max(self.n_points_min())
+    }
+
+    /// Share of the evidence that the live points hold, those of highest log L, and the part of them that is effective.
+    fn live_share(&self) -> (f64, f64) {
+        let n_live = self.n_live();
         let regions = self.shells.regions(&self.samples, true);
         let log_weight = shell_log_weights(&regions.volumes, self.samples.log_l(), &regions.of_point);
-        let mut assigned: Vec<(f64, f64)> = self
-            .samples
-            .log_l()
-            .iter()
-            .zip(&log_weight)
-            .zip(self.samples.shells())
-            .filter(|(_, s)| **s != NO_SHELL)
-            .map(|((l, w), _)| (*l, *w))
-            .collect();
-        if assigned.len() <= self.options.n_live {
-            return 1.0;
+        let points = self.samples.log_l().iter().zip(log_weight).zip(&regions.of_point);
+        let mut points: Vec<(f64, f64)> =
+            points.filter(|(_, region)| **region != NO_SHELL).map(|((l, w), _)| (*l, w)).collect();
+        if points.len() <= n_live {
+            return (1.0, 1.0);
         }
-        assigned.select_nth_unstable_by(self.options.n_live - 1, |a, b| b.0.total_cmp(&a.0));
-        let all: Vec<f64> = assigned.iter().map(|(_, w)| *w).collect();
-        let total = log_sum_exp(&all);
-        if total == f64::NEG_INFINITY { 1.0 } else { (log_sum_exp(&all[..self.options.n_live]) - total).exp() }
+        points.select_nth_unstable_by(n_live - 1, |a, b| b.0.total_cmp(&a.0));
+        let weights: Vec<f64> = points.iter().map(|(_, w)| *w).collect();
+        let (total, live) = (log_sum_exp(&weights), log_sum_exp(&weights[..n_live]));
+        if live == f64::NEG_INFINITY {
+            return (1.0, 1.0);
+        }
+        let squares: f64 = weights[..n_live].iter().map(|w| (2.0 * (w - live)).exp()).sum();
+        ((live - total).exp(), 1.0 / (squares * n_live as f64))
     }
 
     /// Ends the exploration: shells with next to nothing in them go, bounds and counts of the exploration stay as they are from here on.
