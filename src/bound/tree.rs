@@ -20,6 +20,8 @@ const TIGHT: f64 = 1.2;
 /// A tree is grown until this many times all points, for each level of a balanced tree, went into mixtures.
 /// Even halves take 1; one mode peeled off after the other takes more, and is cut short.
 const WORK: usize = 3;
+/// With fewer points than this many times those that hold an ellipsoid in place, halves that do not pay are not split further: theirs would pay less.
+const HOPEFUL: usize = 3;
 /// A point this many semi-axes from the centre of another part may belong to it.
 const REACH: f64 = 1.5;
 /// The mixture of all points: its partition is good to a per cent.
@@ -86,9 +88,13 @@ impl Tree {
             let effort = if i == 0 { ROOT_EFFORT } else { EFFORT };
             if let Some(halves) = halve(part, points, options, effort, stream.substream(i as u64)) {
                 let first = tree.nodes.len();
+                let few = part.points.len() < HOPEFUL * contacts(points.ncols());
                 tree.nodes[i].halves = Some([first, first + 1]);
                 tree.nodes.extend(halves.map(|half| Node::new(half, points.ncols())));
-                next.extend([first, first + 1]);
+                let sum = log_sum_exp(&[tree.nodes[first].log_whole, tree.nodes[first + 1].log_whole]);
+                if !few || sum < tree.nodes[i].log_whole {
+                    next.extend([first, first + 1]);
+                }
             }
         }
         for i in (0..tree.nodes.len()).rev() {

@@ -282,10 +282,12 @@ impl State {
         Ok(())
     }
 
-    /// Live points of the next bound: fewer than at first once they hold little of the evidence, since what could be missed among them weighs little.
+    /// Live points of the next bound: fewer than at first once they hold little of the evidence, since what could be missed among them weighs
+    /// little. Bounds of many cells need points for each.
     fn n_live(&self) -> usize {
         let part = (SHARE_FACTOR * self.f_live().sqrt()).clamp(N_LIVE_LEAST, 1.0);
-        ((self.options.n_live as f64 * part) as usize).max(self.n_points_min())
+        let for_cells = 2 * self.shells.n_cells_max() * self.n_points_min();
+        ((self.options.n_live as f64 * part) as usize).max(for_cells.min(self.options.n_live))
     }
 
     /// Share of the evidence that the live points hold, those of highest log L, and the part of them that is effective.
@@ -343,5 +345,6 @@ impl State {
         let f_live = self.f_live();
         self.shells.freeze(&keep, pool);
         self.stage = Stage::Sampling(super::sampling::Sampling::new(self.samples.len(), f_live));
+        self.reopen_at_spike();
     }
 }

@@ -375,9 +375,10 @@ impl Sampler for NeuralBoundSampler {
 
     fn propose(&mut self, pool: &CpuPool, max_points: usize) -> Result<Option<Proposal>, SamplerError> {
         let Some(state) = &mut self.state else { return Ok(None) };
-        if let Stage::Exploration(_) = state.stage
-            && !state.explore(pool, max_points)?
-        {
+        while let Stage::Exploration(_) = state.stage {
+            if state.explore(pool, max_points)? {
+                break;
+            }
             state.freeze(pool);
         }
         if let Stage::Sampling(_) = state.stage {

@@ -6,13 +6,16 @@ use super::exploration::Exploration;
 use super::{Pending, Stage, State};
 use crate::backend::CpuPool;
 use crate::evidence::Evidence;
-use crate::samples::{Phase, Place};
+use crate::samples::Place;
 
 /// Member draws of one request at most; a shell that needs more gets them in later rounds.
 const N_DRAWS_MAX: u64 = 1 << 20;
 
 /// Share of the plan that the first round asks for, while only exploration tells what each shell needs.
 const FIRST_ROUND: f64 = 0.5;
+
+/// Points for each effective one that a shell may need by the word of the exploration alone.
+const THIN_MOST: f64 = 10.0;
 
 /// A fresh point with more than this share of the weight, and this many times the mean share, is a spike.
 const SPIKE_SHARE: f64 = 0.05;
@@ -92,7 +95,10 @@ impl State {
             }
             if wanted.is_empty() {
                 sampling.n_fruitless = 0;
-                self.sharpen_volumes(pool);
+                if self.sharpen_volumes(pool) {
+                    // With other volumes n_eff is another, too.
+                    continue;
+                }
                 return;
             }
             if sampling.n_fruitless == N_FRUITLESS_MAX {
@@ -130,40 +136,39 @@ impl State {
         }
     }
 
-    /// Draws from the shells without evaluating anything, until their volumes add little to the variance of log Z.
+    /// Draws from the shells without evaluating anything where their volumes add much to the variance of log Z; says whether it did.
     ///
     /// With `M_i` draws, shell `i` adds `s_i^2 c_i / M_i`, where `s_i` is its share of the evidence and `c_i` the relative variance for one draw. For a
     /// given number of draws the sum is least with `M_i` in proportion to `s_i sqrt(c_i)`.
-    fn sharpen_volumes(&mut self, pool: &CpuPool) {
-        const N_ROUNDS_MAX: usize = 8;
+    fn sharpen_volumes(&mut self, pool: &CpuPool) -> bool {
         if !self.every_shell_sampled() {
-            return;
+            return false;
         }
-        for _ in 0..N_ROUNDS_MAX {
-            let evidence = self.evidence(false);
-            let scatter = evidence.error_terms.scatter;
-            let target = (VOLUME_SHARE * scatter).max(VOLUME_SHARE_OF_N_EFF / evidence.n_eff);
-            if evidence.error_terms.volume() <= target {
-                return;
-            }
-            let volumes = self.shells.regions(&self.samples, false).volumes;
-            let drawn: Vec<f64> = self.shells.sampling_draws().into_iter().map(|n| n as f64).collect();
-            let weight: Vec<f64> = (evidence.shells.iter().zip(&volumes).zip(&drawn))
-                .map(|((s, v), n)| share(s.log_z, evidence.log_z) * (v.relative_variance() * n).sqrt())
-                .map(|weight| if weight.is_finite() { weight } else { 0.0 })
-                .collect();
-            let scale = weight.iter().sum::<f64>() / target;
-            let room = VOLUME_DRAWS_MAX * evidence.n_points as f64 - drawn.iter().sum::<f64>();
-            let missing: Vec<f64> = weight.iter().zip(&drawn).map(|(w, n)| (w * scale - n).max(0.0)).collect();
-            let all: f64 = missing.iter().sum();
-            let part = (room / all).min(1.0);
-            let requests: Vec<(usize, u64)> =
-                missing.iter().map(|n| (n * part).ceil() as u64).enumerate().filter(|(_, n)| *n > 0).collect();
-            if room <= 0.0 || requests.is_empty() {
-                return;
-            }
-            self.shells.count_shells(&requests, pool);
+        let evidence = self.evidence(false);
+        let scatter = evidence.error_terms.scatter;
+        let target = (VOLUME_SHARE * scatter).max(VOLUME_SHARE_OF_N_EFF / evidence.n_eff);
+        if evidence.error_terms.volume() <= target {
+            return false;
         }
+        let volumes = self.shells.regions(&self.samples, false).volumes;
+        let drawn: Vec<f64> = self.shells.sampling_draws().into_iter().map(|n| n as f64).collect();
+        let weight: Vec<f64> = (evidence.shells.iter().zip(&volumes).zip(&drawn))
+            .map(|((s, v), n)| share(s.log_z, evidence.log_z) * (v.relative_variance() * n).sqrt())
+            .map(|weight| if weight.is_finite() { weight } else { 0.0 })
+            .collect();
+        // A little beyond the target, so that chance seldom asks for another round.
+        let scale = 1.1 * weight.iter().sum::<f64>() / target;
+        let room = VOLUME_DRAWS_MAX * evidence.n_points as f64 - drawn.iter().sum::<f64>();
+        let missing: Vec<f64> = weight.iter().zip(&drawn).map(|(w, n)| (w * scale - n).max(0.0)).collect();
+        let all: f64 = missing.iter().sum();
+        let part = (room / all).min(1.0);
+        let requests: Vec<(usize, u64)> =
+            missing.iter().map(|n| (n * part).ceil() as u64).enumerate().filter(|(_, n)| *n > 0).collect();
+        if room <= 0.0 || requests.is_empty() {
+            return false;
+        }
+        self.shells.count_shells(&requests, pool);
+        true
     }
 
     /// Whether the bounds serve so badly that the target is out of reach: far more fresh points than any sensible number per
@@ -185,11 +190,12 @@ impl State {
     /// Goes back to exploring when one fresh point carries so much weight that a peak must have been missed; what was sampled
     /// so far shapes the new bounds and so becomes part of the exploration.
     pub(super) fn reopen_at_spike(&mut self) {
-        if self.n_reopened == N_REOPENED_MAX || !self.every_shell_sampled() {
+        if self.n_reopened == N_REOPENED_MAX || !matches!(self.stage, Stage::Sampling(_)) {
             return;
         }
         let fresh = self.evidence(false);
-        let heavy = fresh.max_weight_share > SPIKE_SHARE.max(SPIKE_POINTS / fresh.n_points as f64);
+        let heavy = self.every_shell_sampled()
+            && fresh.max_weight_share > SPIKE_SHARE.max(SPIKE_POINTS / fresh.n_points as f64);
         if heavy || self.is_spike_left_out() {
             self.n_reopened += 1;
             self.samples.reopen();
@@ -198,14 +204,13 @@ impl State {
         }
     }
 
-    /// Whether a fresh point as good as those in the innermost bound lies in a shell whose bound is a good deal larger.
+    /// Whether a point as good as those in the innermost bound lies in a shell whose bound is a good deal larger.
     fn is_spike_left_out(&self) -> bool {
         let log_v = self.shells.log_bounds();
         let innermost = log_v.len() - 1;
         let threshold = self.shells.threshold(innermost);
         let left_out = |id: usize| {
-            let fresh = self.samples.phase()[id] == Phase::Sampling && self.samples.log_l()[id] >= threshold;
-            fresh
+            self.samples.log_l()[id] >= threshold
                 && (self.samples.shell(id)).is_some_and(|shell| log_v[shell] - log_v[innermost] >= LEFT_OUT_DEPTH)
         };
         (0..self.samples.len()).any(left_out)
@@ -213,13 +218,14 @@ impl State {
 
     /// How many more points which shell should get now.
     ///
-    /// The variance of log Z for a given number of calls is least with `n_i` in proportion to `Z_i sqrt(n_i/n_eff,i)`. All points,
-    /// those of the exploration too, say what that is; only fresh ones say when to stop.
+    /// The variance of log Z for a given number of calls is least with `n_i` in proportion to `Z_i sqrt(n_i/n_eff,i)`. The exploration says
+    /// what that is for the first round, fresh points from then on.
     fn wanted(&self, max_points: usize) -> Vec<(usize, usize)> {
         let targets = &self.options.targets;
         let current = self.evidence(!targets.discard_exploration);
-        let known = self.evidence(true);
         let fresh = self.evidence(false);
+        // A stray point of the exploration in a small cell would claim most of the calls.
+        let known = if self.every_shell_sampled() { fresh.clone() } else { self.evidence(true) };
         let n_fresh: usize = fresh.n_points;
         let need: Vec<f64> = self.shell_need(&known);
         let total: f64 = need.iter().sum();
@@ -260,10 +266,12 @@ impl State {
 
     /// `Z_i/Z sqrt(n_i/n_eff,i)` of each shell.
     fn shell_need(&self, known: &Evidence) -> Vec<f64> {
+        // What exploration says of thin shells is not to be relied on.
+        let most = if known.exploration_kept { THIN_MOST } else { f64::INFINITY };
         known
             .shells
             .iter()
-            .map(|s| share(s.log_z, known.log_z) * (s.n_points as f64 / s.n_eff.max(1e-300)).sqrt())
+            .map(|s| share(s.log_z, known.log_z) * (s.n_points as f64 / s.n_eff.max(1e-300)).min(most).sqrt())
             .map(|need| if need.is_finite() { need } else { 0.0 })
             .collect()
     }

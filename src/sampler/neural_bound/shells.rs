@@ -179,6 +179,11 @@ impl Shells {
         self.shells.iter().map(Shell::log_bound).collect()
     }
 
+    /// Most cells that any of the bounds has.
+    pub(super) fn n_cells_max(&self) -> usize {
+        self.shells.iter().map(|s| s.cells.len()).max().unwrap_or(1)
+    }
+
     /// The stream that trains the next candidate.
     pub(super) fn training_stream(&self) -> Stream {
         self.stream.substream(self.n_created + 1).substream(1)
