@@ -10,7 +10,7 @@ pub(crate) struct Threshold {
     pub(crate) plateau_skipped: bool,
 }
 
-/// The threshold of the next bound: the log L that half of the volume above `current` lies above.
+/// The threshold of the next bound: the log L that half of the volume above `current` lies above, or less where `n_points_enough` are a small part of the points there.
 ///
 /// `weight` `[n_points]` is the prior volume that each point stands for, in any unit. At least `n_points_least` points lie at or above the
 /// threshold, be it below `current`. Ties there are a plateau: when at least `n_points_min` points lie strictly above it, the
@@ -20,6 +20,7 @@ pub(crate) fn threshold(
     log_l: &[f64],
     weight: &[f64],
     current: f64,
+    n_points_enough: usize,
     n_points_least: usize,
     n_points_min: usize,
 ) -> Option<Threshold> {
@@ -31,11 +32,14 @@ pub(crate) fn threshold(
     }
     let order = argsort(log_l);
     let at = |k: usize| log_l[order[k]];
-    let above: f64 = log_l.iter().zip(weight).filter(|(l, _)| **l >= current).map(|(_, w)| w).sum();
+    let above = || log_l.iter().zip(weight).filter(|(l, _)| **l >= current);
+    let n_above = above().count();
+    let share = if n_above > 4 * n_points_enough { n_points_enough as f64 / n_above as f64 } else { 0.5 };
+    let volume = share * above().map(|(_, w)| w).sum::<f64>();
     let mut sum = 0.0;
     let half = order.iter().rev().take_while(|k| {
         sum += weight[**k];
-        sum <= 0.5 * above
+        sum <= volume
     });
     let mut first = n - half.count().clamp(n_points_least, n - 1);
     let mut plateau_skipped = false;
@@ -59,7 +63,8 @@ mod tests {
 
     /// Points of equal weight and a threshold so far that all of them lie above.
     fn of(log_l: &[f64], n_points_least: usize, n_points_min: usize) -> Option<f64> {
-        threshold(log_l, &vec![1.0; log_l.len()], f64::NEG_INFINITY, n_points_least, n_points_min).map(|t| t.log_l)
+        threshold(log_l, &vec![1.0; log_l.len()], f64::NEG_INFINITY, log_l.len(), n_points_least, n_points_min)
+            .map(|t| t.log_l)
     }
 
     #[test]
@@ -71,8 +76,10 @@ mod tests {
         // Heavy points count for more; those below the current threshold for nothing.
         let mut weight = vec![1.0; 10];
         weight[9] = 9.0;
-        assert_eq!(threshold(&log_l, &weight, f64::NEG_INFINITY, 1, 1).map(|t| t.log_l), Some(9.0));
-        assert_eq!(threshold(&log_l, &[1.0; 10], 4.0, 1, 1).map(|t| t.log_l), Some(7.0));
+        assert_eq!(threshold(&log_l, &weight, f64::NEG_INFINITY, 10, 1, 1).map(|t| t.log_l), Some(9.0));
+        assert_eq!(threshold(&log_l, &[1.0; 10], 4.0, 10, 1, 1).map(|t| t.log_l), Some(7.0));
+        // So many points are enough.
+        assert_eq!(threshold(&log_l, &[1.0; 10], f64::NEG_INFINITY, 2, 1, 1).map(|t| t.log_l), Some(8.0));
     }
 
     #[test]

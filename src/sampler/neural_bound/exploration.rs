@@ -83,10 +83,8 @@ impl State {
     pub(super) fn explore(&mut self, pool: &CpuPool, max_points: usize) -> Result<bool, SamplerError> {
         // A batch that never came back, because the run was ended by an error, say.
         self.settle(0);
-        // Every cell should have points enough for an ellipsoid of its own.
-        let for_cells = self.shells.n_cells_newest() * self.n_points_min();
         let n_live = self.n_live();
-        let n_update = self.options.n_update.unwrap_or(n_live.max(for_cells)) as i64;
+        let n_update = self.options.n_update.unwrap_or(self.n_enough()) as i64;
         let n_like_new_bound = self.options.n_like_new_bound.unwrap_or(10 * n_live);
         let Stage::Exploration(e) = &mut self.stage else { return Ok(false) };
         if e.finished {
@@ -188,7 +186,9 @@ impl State {
         let log_weight = shell_log_weights(&regions.volumes, &vec![0.0; log_l.len()], &regions.of_point);
         let weight: Vec<f64> = log_weight.iter().map(|w| w.exp()).collect();
         let n_least = (n_live / 2).max(n_points_min);
-        let Some(threshold) = threshold(log_l, &weight, self.shells.threshold(newest), n_least, n_points_min) else {
+        let n_enough = self.options.n_live.max(self.n_enough());
+        let Some(threshold) = threshold(log_l, &weight, self.shells.threshold(newest), n_enough, n_least, n_points_min)
+        else {
             let n_infinite = log_l.iter().filter(|l| **l == f64::NEG_INFINITY).count();
             if newest == 0 && n_infinite > N_LIKE_INFINITE_MAX * self.options.n_live {
                 return Err(SamplerError::NoFiniteLikelihood {
@@ -290,6 +290,11 @@ impl State {
         ((self.options.n_live as f64 * part) as usize).max(for_cells.min(self.options.n_live))
     }
 
+    /// Points that the next bound is built around: every cell should have enough for an ellipsoid of its own.
+    fn n_enough(&self) -> usize {
+        self.n_live().max(self.shells.n_cells_newest() * self.n_points_min())
+    }
+
     /// Share of the evidence that the live points hold, those of highest log L, and the part of them that is effective.
     fn live_share(&self) -> (f64, f64) {
         let n_live = self.n_live();
@@ -307,8 +312,12 @@ impl State {
         if live == f64::NEG_INFINITY {
             return (1.0, 1.0);
         }
-        let squares: f64 = weights[..n_live].iter().map(|w| (2.0 * (w - live)).exp()).sum();
-        ((live - total).exp(), 1.0 / (squares * n_live as f64))
+        // (mean L)^2 / mean L^2 over the volume that they stand for.
+        let moment = |power: f64| {
+            let points = points[..n_live].iter().filter(|(l, _)| *l > f64::NEG_INFINITY);
+            log_sum_exp(&points.map(|(l, w)| w + power * l).collect::<Vec<_>>())
+        };
+        ((live - total).exp(), (2.0 * live - moment(-1.0) - moment(1.0)).exp())
     }
 
     /// Ends the exploration: shells with next to nothing in them go, bounds and counts of the exploration stay as they are from here on.

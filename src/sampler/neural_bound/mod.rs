@@ -487,7 +487,7 @@ impl Sampler for NeuralBoundSampler {
 /// likelihood such shells hold no evidence: none of 14 runs of six problems had as much as
 /// 1e-5 in them. The mark is not sure: two of three runs of shells5 with 500 live points bear it and are right, and of three runs of rosen10, each log Z 0.1 low or more, two had over 1e-4, one nothing.
 const THIN_SHELL: f64 = 0.05;
-const THIN_SHARE_MAX: f64 = 1e-4;
+const THIN_SHARE_MAX: f64 = 1e-2;
 
 /// A single point with a larger share of the weight says that a peak was hit by chance, not explored.
 const MAX_WEIGHT_SHARE: f64 = 0.05;

@@ -21,8 +21,8 @@ const THIN_MOST: f64 = 10.0;
 const SPIKE_SHARE: f64 = 0.05;
 const SPIKE_POINTS: f64 = 20.0;
 
-/// So is one above the threshold of the innermost bound that lies this much further out, as the logarithm of a ratio of volumes. Where bounds
-/// follow the likelihood none is: of 12,000 fresh points on each of six problems none was deeper than 1 in its shell.
+/// So is one above the threshold of the innermost bound that was left out by one so much larger, as the logarithm of a ratio of volumes. Where
+/// bounds follow the likelihood none is: of 12,000 fresh points on each of six problems none lay deeper than 1.
 const LEFT_OUT_DEPTH: f64 = 2.0;
 
 /// Variance that the volumes may add to log Z, as a fraction of that of the likelihood's scatter, or of `1/n_eff` where that is more: draws
@@ -204,16 +204,14 @@ impl State {
         }
     }
 
-    /// Whether a point as good as those in the innermost bound lies in a shell whose bound is a good deal larger.
+    /// Whether a point as good as those in the innermost bound was left out by one that is a good deal larger.
     fn is_spike_left_out(&self) -> bool {
         let log_v = self.shells.log_bounds();
         let innermost = log_v.len() - 1;
         let threshold = self.shells.threshold(innermost);
-        let left_out = |id: usize| {
-            self.samples.log_l()[id] >= threshold
-                && (self.samples.shell(id)).is_some_and(|shell| log_v[shell] - log_v[innermost] >= LEFT_OUT_DEPTH)
-        };
-        (0..self.samples.len()).any(left_out)
+        let deep = |shell: usize| shell < innermost && log_v[shell + 1] - log_v[innermost] >= LEFT_OUT_DEPTH;
+        let is_left_out = |id: usize| self.samples.log_l()[id] >= threshold && self.samples.shell(id).is_some_and(deep);
+        (0..self.samples.len()).any(is_left_out)
     }
 
     /// How many more points which shell should get now.
