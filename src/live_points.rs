@@ -10,6 +10,9 @@ pub(crate) struct Threshold {
     pub(crate) plateau_skipped: bool,
 }
 
+/// Large batches bring more points than are enough: the volume then falls faster, but by no more than this at once.
+const SHARE_LEAST: f64 = 0.1;
+
 /// The threshold of the next bound: the log L that half of the volume above `current` lies above, or less where `n_points_enough` are a small part of the points there.
 ///
 /// `weight` `[n_points]` is the prior volume that each point stands for, in any unit. At least `n_points_least` points lie at or above the
@@ -34,7 +37,8 @@ pub(crate) fn threshold(
     let at = |k: usize| log_l[order[k]];
     let above = || log_l.iter().zip(weight).filter(|(l, _)| **l >= current);
     let n_above = above().count();
-    let share = if n_above > 4 * n_points_enough { n_points_enough as f64 / n_above as f64 } else { 0.5 };
+    let enough = n_points_enough as f64 / n_above.max(1) as f64;
+    let share = if enough < 0.25 { enough.max(SHARE_LEAST) } else { 0.5 };
     let volume = share * above().map(|(_, w)| w).sum::<f64>();
     let mut sum = 0.0;
     let half = order.iter().rev().take_while(|k| {
@@ -80,6 +84,8 @@ mod tests {
         assert_eq!(threshold(&log_l, &[1.0; 10], 4.0, 10, 1, 1).map(|t| t.log_l), Some(7.0));
         // So many points are enough.
         assert_eq!(threshold(&log_l, &[1.0; 10], f64::NEG_INFINITY, 2, 1, 1).map(|t| t.log_l), Some(8.0));
+        let many: Vec<f64> = (0..1000).map(f64::from).collect();
+        assert_eq!(threshold(&many, &[1.0; 1000], f64::NEG_INFINITY, 2, 1, 1).map(|t| t.log_l), Some(900.0));
     }
 
     #[test]
