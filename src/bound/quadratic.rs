@@ -107,3 +107,59 @@ fn terms<T: Copy + std::ops::Mul<Output = T> + From<u8>>(z: &[T], mixed: bool, m
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Stream;
+
+    fn points(n: usize, n_dim: usize) -> Vec<f64> {
+        let mut draw = Stream::new(9).at(0);
+        (0..n * n_dim).map(|_| 2.0 * draw.uniform() - 1.0).collect()
+    }
+
+    /// f32 terms of order one, times the scale of the surface.
+    const TOLERANCE: f64 = 1e-4;
+
+    #[test]
+    fn a_quadratic_is_found_again_whatever_lies_far_below() {
+        let n_dim = 3;
+        let log_l = |z: &[f64]| 2.0 - (z[0] - 0.2).powi(2) - 3.0 * z[1] * z[1] + z[0] * z[2] - 0.5 * z[2] * z[2];
+        let z = points(400, n_dim);
+        let mut values: Vec<f64> = z.chunks(n_dim).map(log_l).collect();
+        // No likelihood at all, which tells nothing of the surface.
+        values[7] = f64::NEG_INFINITY;
+        let mut sorted = values.clone();
+        sorted.sort_by(f64::total_cmp);
+        let threshold = sorted[200];
+        let surface = Quadratic::fit(&z, n_dim, &values, threshold).unwrap();
+        assert!(surface.mixed);
+        let spread = sorted[300] - threshold;
+        for z in points(20, n_dim).chunks(n_dim) {
+            let at: Vec<f32> = z.iter().map(|z| *z as f32).collect();
+            let expected = (log_l(z) - threshold) / spread;
+            assert!((f64::from(surface.value(&at)) - expected).abs() < TOLERANCE * (1.0 + expected.abs()));
+        }
+    }
+
+    #[test]
+    fn few_points_give_no_mixed_terms_and_fewer_none_at_all() {
+        let n_dim = 4;
+        let fit = |n: usize| {
+            let z = points(n, n_dim);
+            let values: Vec<f64> = z.chunks(n_dim).map(|z| -z.iter().map(|z| z * z).sum::<f64>()).collect();
+            Quadratic::fit(&z, n_dim, &values, -1.0)
+        };
+        assert!(fit(POINTS_PER_COEFFICIENT * n_coefficients(n_dim, true)).unwrap().mixed);
+        assert!(!fit(POINTS_PER_COEFFICIENT * n_coefficients(n_dim, true) - 1).unwrap().mixed);
+        assert!(fit(POINTS_PER_COEFFICIENT * n_coefficients(n_dim, false) - 1).is_none());
+    }
+
+    #[test]
+    fn live_points_that_tie_give_no_surface() {
+        let z = points(100, 1);
+        let values: Vec<f64> = z.iter().map(|z| if *z > 0.0 { 1.0 } else { 0.0 }).collect();
+        assert!(Quadratic::fit(&z, 1, &values, 1.0).is_none());
+        assert!(Quadratic::fit(&z, 1, &values, 2.0).is_none());
+    }
+}

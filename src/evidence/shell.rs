@@ -250,3 +250,26 @@ fn one_shell(log_volume: f64, log_l: &[f64]) -> ShellEvidence {
         max_weight_share: 1.0 / sum,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A shell cut into two regions of different density of points, against the moments of L over the whole.
+    #[test]
+    fn regions_make_up_their_shell() {
+        let region = |log_volume: f64, l: &[f64]| one_shell(log_volume, &l.iter().map(|l| l.ln()).collect::<Vec<_>>());
+        let (a, b) = (region(0.2f64.ln(), &[1.0, 3.0]), region(0.6f64.ln(), &[2.0; 6]));
+        let shell = ShellEvidence::of_regions([a, b].into_iter());
+        let mean = (0.2 * 2.0 + 0.6 * 2.0) / 0.8;
+        let square = (0.2 * 5.0 + 0.6 * 4.0) / 0.8;
+        assert_eq!(shell.n_points, 8);
+        assert!((shell.log_volume - 0.8f64.ln()).abs() < 1e-12);
+        assert!((shell.log_z - (0.8f64 * mean).ln()).abs() < 1e-12);
+        assert!((shell.n_eff - 8.0 * mean * mean / square).abs() < 1e-9);
+        // The heaviest point: three quarters of a quarter of the evidence.
+        assert!((shell.max_weight_share - 0.1875).abs() < 1e-12);
+        let empty = ShellEvidence::of_regions([one_shell(0.5f64.ln(), &[f64::NEG_INFINITY; 3])].into_iter());
+        assert_eq!((empty.log_z, empty.n_eff, empty.max_weight_share), (f64::NEG_INFINITY, 3.0, 0.0));
+    }
+}

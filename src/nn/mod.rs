@@ -28,7 +28,7 @@ pub struct Ensemble {
 }
 
 impl Ensemble {
-    /// Trains `n_networks` networks, one task of the pool each.
+    /// Trains `n_networks` networks, one task of the pool each; network `k` does not see the points `k`, `k + n_networks`, ..., unless it is alone.
     ///
     /// `x` `[n_points, n_dim]`, row-major, is expected in the frame of an ellipsoid, `|x| <= 1`: it is multiplied by
     /// `sqrt(n_dim + 2)`, so that a coordinate uniform in the ball has variance 1. `y` `[n_points]` may have any scale: it is

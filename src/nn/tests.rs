@@ -119,3 +119,29 @@ fn bad_inputs_are_named() {
     let error = Ensemble::train(&x, 2, &bumpy(&x, 2), 1, &wild, Stream::new(1), &pool(1)).map(|_| ()).unwrap_err();
     assert!(matches!(error, NetworkError::Diverged { network: 0, .. }));
 }
+
+/// Targets of pure noise: a network may learn those that it saw, and tells nothing of those that it did not.
+#[test]
+fn held_out_predictions_come_from_networks_that_did_not_see_the_point() {
+    let (n, n_dim) = (200, 5);
+    let x = ball(n, n_dim, 1);
+    let mut draw = Stream::new(8).at(0);
+    let y: Vec<f32> = (0..n).map(|_| draw.normal() as f32).collect();
+    let options = NetworkOptions { max_iter: 200, ..NetworkOptions::default() };
+    let correlation = |n_networks: usize, held_out: bool| {
+        let ensemble = Ensemble::train(&x, n_dim, &y, n_networks, &options, Stream::new(1), &pool(2)).unwrap();
+        let mut out = vec![0.0; n];
+        ensemble.predict(&x, &mut out);
+        if held_out {
+            out = ensemble.held_out(&x);
+        }
+        let product: f32 = out.iter().zip(&y).map(|(a, b)| a * b).sum();
+        let square = |v: &[f32]| v.iter().map(|v| v * v).sum::<f32>();
+        product / (square(&out) * square(&y)).sqrt()
+    };
+    let (seen, unseen) = (correlation(4, false), correlation(4, true));
+    assert!(seen > 0.7, "correlation {seen} with targets that most networks saw");
+    assert!(unseen.abs() < 0.3, "correlation {unseen} with targets not seen");
+    // A network that is alone has seen everything.
+    assert!(correlation(1, true) > 0.7);
+}

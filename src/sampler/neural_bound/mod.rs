@@ -85,13 +85,15 @@ const BATCH_MAX: usize = 10_000_000;
 const N_EFF_MAX: f64 = 1e12;
 
 impl NeuralBoundSampler {
-    /// Live points: the next bound is drawn around this many best points. More find narrower peaks. Default 2000.
+    /// Live points: the next bound is drawn around so many best points. More find narrower peaks. Default 2000.
+    ///
+    /// Bounds around points that hold less than a quarter of the evidence take fewer, those of many ellipsoids may take more.
     pub fn n_live(mut self, n_live: usize) -> Self {
         self.options.n_live = n_live;
         self
     }
 
-    /// New points above the newest bound's threshold before the next bound is tried. Default `n_live`.
+    /// New points above the newest bound's threshold before the next bound is tried. Default: as many as live points.
     pub fn n_update(mut self, n_update: usize) -> Self {
         self.options.n_update = Some(n_update);
         self
@@ -147,7 +149,7 @@ impl NeuralBoundSampler {
         self
     }
 
-    /// Exploration ends when the live points hold no more than this share of the evidence. Default 0.01.
+    /// Exploration ends when the live points hold no more than this share of the evidence, or less where few of them are effective. Default 0.01.
     pub fn f_live(mut self, f_live: f64) -> Self {
         self.options.targets.f_live = f_live;
         self
@@ -159,7 +161,7 @@ impl NeuralBoundSampler {
         self
     }
 
-    /// Effective number of points at which the run ends; log Z is then known to about `1/sqrt(n_eff)`. Default 10,000.
+    /// Effective number of points at which the run ends; log Z is then known to `1/sqrt(n_eff)` or better. Default 10,000.
     pub fn n_eff(mut self, n_eff: f64) -> Self {
         self.options.targets.n_eff = n_eff;
         self
