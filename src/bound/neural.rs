@@ -12,7 +12,7 @@ use crate::math::argsort;
 use crate::nn::{Ensemble, NetworkOptions};
 use crate::rng::Stream;
 
-/// How bounds are built; the names are those of nautilus.
+/// How bounds are built.
 #[derive(Debug, Clone)]
 pub(crate) struct NeuralBoundOptions {
     pub union: UnionOptions,
@@ -263,7 +263,8 @@ impl NeuralBound {
 fn push_features(features: &mut Vec<f32>, z: &[f64], quadratic: Option<&Quadratic>) {
     let start = features.len();
     features.extend(z.iter().map(|z| *z as f32));
-    let value = quadratic.map_or(0.0, |quadratic| quadratic.value(&features[start..]));
+    // Its square must not overflow.
+    let value = quadratic.map_or(0.0, |quadratic| quadratic.value(&features[start..])).clamp(-1e9, 1e9);
     let room = SURFACE_RANGE / (z.len() as f32 + 2.0).sqrt();
     features.push(room * value / (1.0 + value * value).sqrt());
 }

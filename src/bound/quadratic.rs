@@ -29,7 +29,8 @@ impl Quadratic {
         if !(spread > 0.0 && spread.is_finite()) {
             return None;
         }
-        let n_finite = log_l.iter().filter(|l| **l > f64::NEG_INFINITY).count();
+        let counts = |l: f64| ((l - threshold) / spread).is_finite();
+        let n_finite = log_l.iter().filter(|l| counts(**l)).count();
         let mixed = n_finite >= POINTS_PER_COEFFICIENT * n_coefficients(n_dim, true);
         let p = n_coefficients(n_dim, mixed);
         if n_finite < POINTS_PER_COEFFICIENT * p {
@@ -37,7 +38,7 @@ impl Quadratic {
         }
         // More points than this make the surface no better, and the cost is theirs.
         let step = (n_finite / (POINTS_PER_COEFFICIENT * p)).max(1);
-        let finite = z.chunks_exact(n_dim).zip(log_l).filter(|(_, l)| **l > f64::NEG_INFINITY).step_by(step);
+        let finite = z.chunks_exact(n_dim).zip(log_l).filter(|(_, l)| counts(**l)).step_by(step);
         let mut normal = vec![0.0; p * p];
         let mut right = vec![0.0; p];
         let mut design = Vec::with_capacity(BLOCK * p);

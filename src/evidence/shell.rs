@@ -122,7 +122,10 @@ impl ShellEvidence {
         let (log_volume, log_z) = (sum(|r| r.log_volume), sum(|r| r.log_z));
         let n_points = regions.clone().map(|r| r.n_points).sum();
         // (mean L)^2 / mean L^2 over the shell, from those of the regions.
-        let log_square = sum(|r| 2.0 * r.log_z - r.log_volume + (r.n_points as f64 / r.n_eff).ln());
+        let log_square = sum(|r| {
+            let empty = r.log_z == f64::NEG_INFINITY;
+            if empty { r.log_z } else { 2.0 * r.log_z - r.log_volume + (r.n_points as f64 / r.n_eff).ln() }
+        });
         let effective = if log_z > f64::NEG_INFINITY { (2.0 * log_z - log_volume - log_square).exp() } else { 1.0 };
         let share =
             |r: Self| if r.log_z > f64::NEG_INFINITY { (r.log_z - log_z).exp() * r.max_weight_share } else { 0.0 };
@@ -271,5 +274,8 @@ mod tests {
         assert!((shell.max_weight_share - 0.1875).abs() < 1e-12);
         let empty = ShellEvidence::of_regions([one_shell(0.5f64.ln(), &[f64::NEG_INFINITY; 3])].into_iter());
         assert_eq!((empty.log_z, empty.n_eff, empty.max_weight_share), (f64::NEG_INFINITY, 3.0, 0.0));
+        // A region without points and volume changes nothing.
+        let with_empty = ShellEvidence::of_regions([a, b, one_shell(f64::NEG_INFINITY, &[])].into_iter());
+        assert_eq!(with_empty, shell);
     }
 }

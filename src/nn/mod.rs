@@ -15,7 +15,7 @@ use simd::Isa;
 use crate::backend::CpuPool;
 use crate::rng::Stream;
 
-/// Networks trained on the same points from different random weights; their mean is the prediction.
+/// Networks trained from different random weights, each on all points but its own part; their mean is the prediction.
 #[derive(Debug, Clone)]
 pub struct Ensemble {
     networks: Vec<Network>,
@@ -107,17 +107,21 @@ impl Ensemble {
     ///
     /// Cost: about `2 n_weights` floating-point operations per row and network.
     pub fn predict(&self, x: &[f32], out: &mut [f32]) {
-        let Some(first) = self.networks.first() else { return };
+        self.mean(&self.networks, x, out);
+    }
+
+    fn mean(&self, networks: &[Network], x: &[f32], out: &mut [f32]) {
+        let Some(first) = networks.first() else { return };
         // All networks have the same shape, so one workspace does for all.
         let mut space = Workspace::new(first, PREDICT_ROWS);
-        let weight = 1.0 / self.networks.len() as f32;
+        let weight = 1.0 / networks.len() as f32;
         for (rows, out) in x.chunks(PREDICT_ROWS * self.n_dim).zip(out.chunks_mut(PREDICT_ROWS)) {
             for (column, row) in rows.chunks_exact(self.n_dim).enumerate() {
                 space.load(column, row, self.scale);
             }
             let n_columns = out.len().next_multiple_of(kernel::BLOCK);
             out.fill(0.0);
-            for network in &self.networks {
+            for network in networks {
                 for (sum, value) in out.iter_mut().zip(network.forward(&mut space, n_columns)) {
                     *sum += value;
                 }
@@ -133,10 +137,9 @@ impl Ensemble {
     pub fn held_out(&self, x: &[f32]) -> Vec<f32> {
         let n = self.networks.len();
         let mut out = vec![0.0; x.len() / self.n_dim];
+        let mut all = out.clone();
         for (k, network) in self.networks.iter().enumerate() {
-            let one = Self { networks: vec![network.clone()], ..self.clone() };
-            let mut all = vec![0.0; out.len()];
-            one.predict(x, &mut all);
+            self.mean(std::slice::from_ref(network), x, &mut all);
             (k..out.len()).step_by(n).for_each(|i| out[i] = all[i]);
         }
         out

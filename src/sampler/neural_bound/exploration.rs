@@ -184,7 +184,10 @@ impl State {
         }
         let regions = self.shells.regions(&self.samples, true);
         let log_weight = shell_log_weights(&regions.volumes, &vec![0.0; log_l.len()], &regions.of_point);
-        let weight: Vec<f64> = log_weight.iter().map(|w| w.exp()).collect();
+        // Relative to the heaviest above the newest threshold, since volumes may be below any number.
+        let above = log_weight.iter().zip(log_l).filter(|(_, l)| **l >= self.shells.threshold(newest));
+        let heaviest = above.map(|(w, _)| *w).fold(f64::NEG_INFINITY, f64::max).max(f64::MIN);
+        let weight: Vec<f64> = log_weight.iter().map(|w| (w - heaviest).exp()).collect();
         let n_least = (n_live / 2).max(n_points_min);
         let n_enough = self.options.n_live.max(self.n_enough());
         let Some(threshold) = threshold(log_l, &weight, self.shells.threshold(newest), n_enough, n_least, n_points_min)

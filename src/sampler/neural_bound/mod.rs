@@ -211,12 +211,17 @@ impl NeuralBoundSampler {
             let value = value.unwrap_or(0);
             check(value <= max, option, value.to_string(), &format!("must be at most {max}"))?;
         }
-        check(o.n_update != Some(0), "n_update", "0".into(), "must be at least 1; leave it out for n_live")?;
+        check(
+            o.n_update != Some(0),
+            "n_update",
+            "0".into(),
+            "must be at least 1; leave it out for as many as live points",
+        )?;
         check(
             o.n_like_new_bound != Some(0),
             "n_like_new_bound",
             "0".into(),
-            "must be at least 1; leave it out for 10 n_live",
+            "must be at least 1; leave it out for ten times the live points",
         )?;
         check(o.n_batch > 0, "n_batch", o.n_batch.to_string(), "must be at least 1")?;
         check(
@@ -319,11 +324,6 @@ impl State {
 
     fn n_points_min(&self) -> usize {
         self.options.n_points_min.unwrap_or(self.space.n_dim + 50)
-    }
-
-    /// Whether exploration counts: by choice, or because some shell has nothing else yet.
-    fn keeps_exploration(&self) -> bool {
-        !self.options.targets.discard_exploration || !self.every_shell_sampled()
     }
 
     fn every_shell_sampled(&self) -> bool {
@@ -498,7 +498,7 @@ impl NeuralBoundSampler {
     fn keeps_exploration(&self) -> bool {
         self.state.as_ref().is_some_and(|state| {
             // The sampler's own switch counts: it may have been flipped after the run.
-            !self.options.targets.discard_exploration || state.keeps_exploration() && !state.every_shell_sampled()
+            !self.options.targets.discard_exploration || !state.every_shell_sampled()
         })
     }
 }

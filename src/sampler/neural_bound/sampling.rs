@@ -5,7 +5,7 @@ use ndarray::Array2;
 use super::exploration::Exploration;
 use super::{Pending, Stage, State};
 use crate::backend::CpuPool;
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, shell_log_weights};
 use crate::samples::Place;
 
 /// Member draws of one request at most; a shell that needs more gets them in later rounds.
@@ -24,6 +24,9 @@ const SPIKE_POINTS: f64 = 20.0;
 /// So is one above the threshold of the innermost bound that was left out by one so much larger, as the logarithm of a ratio of volumes. Where
 /// bounds follow the likelihood none is: of 12,000 fresh points on each of six problems none lay deeper than 1.
 const LEFT_OUT_DEPTH: f64 = 2.0;
+
+/// Such points reopen the exploration once they carry more than this part of the error of log Z; before anything is sampled, one is enough.
+const LEFT_OUT_SHARE: f64 = 0.1;
 
 /// Variance that the volumes may add to log Z, as a fraction of that of the likelihood's scatter, or of `1/n_eff` where that is more: draws
 /// without likelihood calls go on until then.
@@ -162,8 +165,12 @@ impl State {
         let missing: Vec<f64> = weight.iter().zip(&drawn).map(|(w, n)| (w * scale - n).max(0.0)).collect();
         let all: f64 = missing.iter().sum();
         let part = (room / all).min(1.0);
-        let requests: Vec<(usize, u64)> =
-            missing.iter().map(|n| (n * part).ceil() as u64).enumerate().filter(|(_, n)| *n > 0).collect();
+        let requests: Vec<(usize, u64)> = missing
+            .iter()
+            .map(|n| ((n * part).ceil() as u64).min(N_DRAWS_MAX))
+            .enumerate()
+            .filter(|(_, n)| *n > 0)
+            .collect();
         if room <= 0.0 || requests.is_empty() {
             return false;
         }
@@ -193,25 +200,39 @@ impl State {
         if self.n_reopened == N_REOPENED_MAX || !matches!(self.stage, Stage::Sampling(_)) {
             return;
         }
-        let fresh = self.evidence(false);
-        let heavy = self.every_shell_sampled()
-            && fresh.max_weight_share > SPIKE_SHARE.max(SPIKE_POINTS / fresh.n_points as f64);
-        if heavy || self.is_spike_left_out() {
+        let left_out = self.left_out();
+        let missed = if self.every_shell_sampled() {
+            let fresh = self.evidence(false);
+            let regions = self.shells.regions(&self.samples, false);
+            let log_weight = shell_log_weights(&regions.volumes, self.samples.log_l(), &regions.of_point);
+            let share: f64 = left_out.iter().map(|&id| (log_weight[id] - fresh.log_z).exp()).sum();
+            share > LEFT_OUT_SHARE * fresh.log_z_error
+                || fresh.max_weight_share > SPIKE_SHARE.max(SPIKE_POINTS / fresh.n_points as f64)
+        } else {
+            !left_out.is_empty()
+        };
+        if missed {
             self.n_reopened += 1;
+            if self.n_reopened == N_REOPENED_MAX {
+                self.warnings.push(format!(
+                    "exploration was opened again {N_REOPENED_MAX} times and peaks are still met by chance: log Z may be too low; raise n_live"
+                ));
+            }
+            self.shells.reopen(&self.samples);
             self.samples.reopen();
-            self.shells.reopen();
             self.stage = Stage::Exploration(Exploration::reopened(&self.options));
         }
     }
 
-    /// Whether a point as good as those in the innermost bound was left out by one that is a good deal larger.
-    fn is_spike_left_out(&self) -> bool {
+    /// Points as good as those in the innermost bound that were left out by one that is a good deal larger.
+    fn left_out(&self) -> Vec<usize> {
         let log_v = self.shells.log_bounds();
         let innermost = log_v.len() - 1;
         let threshold = self.shells.threshold(innermost);
         let deep = |shell: usize| shell < innermost && log_v[shell + 1] - log_v[innermost] >= LEFT_OUT_DEPTH;
-        let is_left_out = |id: usize| self.samples.log_l()[id] >= threshold && self.samples.shell(id).is_some_and(deep);
-        (0..self.samples.len()).any(is_left_out)
+        let is_left_out =
+            |id: &usize| self.samples.log_l()[*id] >= threshold && self.samples.shell(*id).is_some_and(deep);
+        (0..self.samples.len()).filter(is_left_out).collect()
     }
 
     /// How many more points which shell should get now.

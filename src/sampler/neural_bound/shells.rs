@@ -111,15 +111,21 @@ impl Shell {
         log_sum_exp(&self.cells.iter().map(|c| c.exploration.log_bound()).collect::<Vec<_>>())
     }
 
-    /// Part of the exploration's draws that each cell gets: none where nothing was found, and no more than its volume's where nearly all draws are lost.
+    /// Part of the exploration's draws that each cell gets: no more than its volume's where nearly all draws are lost.
     fn shares(&self) -> Vec<f64> {
-        let log_bound = self.log_bound();
         let cells = || self.cells.iter().map(|c| &c.exploration);
-        let dealt: Vec<f64> = cells().map(|v| (v.union.value() * v.network.value() / YIELD_MIN).min(1.0)).collect();
+        let log_volume: Vec<f64> = cells().map(|v| v.log_v_members + kept_rate(v).ln()).collect();
+        let log_bound = log_sum_exp(&log_volume);
+        let dealt: Vec<f64> = cells().map(|v| (kept_rate(v) / YIELD_MIN).min(1.0)).collect();
         let total: f64 = dealt.iter().sum();
-        let by_volume = cells().map(|v| (v.log_bound() - log_bound).exp());
-        by_volume.zip(dealt).map(|(v, d)| BY_VOLUME * v + (1.0 - BY_VOLUME) * d / total.max(1e-300)).collect()
+        let by_volume = log_volume.iter().map(|v| (v - log_bound).exp());
+        by_volume.zip(dealt).map(|(v, d)| BY_VOLUME * v + (1.0 - BY_VOLUME) * d / total).collect()
     }
+}
+
+/// Part of the draws from a member that its cell keeps, as if one more had been kept: a few that were lost must not end a cell.
+fn kept_rate(volume: &ShellVolume) -> f64 {
+    (volume.network.kept + 1) as f64 / (volume.union.drawn + 1) as f64
 }
 
 /// A bound that is not in use yet.
@@ -195,7 +201,7 @@ impl Shells {
 
     pub(super) fn raise_last_threshold(&mut self, threshold: f64) {
         if let Some(last) = self.shells.last_mut() {
-            last.threshold = threshold;
+            last.threshold = last.threshold.max(threshold);
         }
     }
 
@@ -253,8 +259,7 @@ impl Shells {
         let mut tasks = Vec::new();
         for (index, share) in newest.shares().into_iter().enumerate().filter(|(_, share)| *share > 0.0) {
             let cell = &mut newest.cells[index];
-            let accepted = cell.exploration.union.value() * cell.exploration.network.value();
-            let n_draws = (share * n as f64 / accepted.max(1e-6) * 1.1).ceil().min(N_DRAWS_MAX) as u64;
+            let n_draws = (share * n as f64 / kept_rate(&cell.exploration) * 1.1).ceil().min(N_DRAWS_MAX) as u64;
             let (start, end) = (cell.next_draw, cell.next_draw + n_draws);
             cell.next_draw = end;
             tasks.extend((start..end).step_by(CHUNK as usize).map(|s| (index, s..(s + CHUNK).min(end))));
@@ -286,7 +291,8 @@ impl Shells {
             rows.extend(tagged.map(|((u, cell), before)| Tagged { u: u.to_vec(), cell: *cell, before }));
         }
         // A batch takes the first of them: every cell should have its part.
-        newest.stream.substream(ORDER_STREAM).at(newest.cells[0].next_draw).shuffle(&mut rows);
+        let n_drawn = newest.cells.iter().map(|c| c.next_draw).sum();
+        newest.stream.substream(ORDER_STREAM).at(n_drawn).shuffle(&mut rows);
         rows
     }
 
@@ -302,7 +308,8 @@ impl Shells {
     /// The shell in front of one that goes becomes larger, so its fractions from the exploration no longer hold: they are counted
     /// anew, by draws without likelihood calls.
     pub(super) fn freeze(&mut self, keep: &[bool], pool: &CpuPool) {
-        const N_RECOUNT: u64 = 8 * CHUNK;
+        const N_RECOUNT: u64 = 32 * CHUNK;
+        const N_TOLD: u64 = 100;
         let mut kept = keep.iter();
         self.shells.retain(|_| kept.next().copied().unwrap_or(true));
         let index = |k: usize| keep[..k].iter().filter(|k| **k).count();
@@ -310,7 +317,8 @@ impl Shells {
             (1..keep.len()).filter(|&k| keep[k - 1] && !keep[k]).map(|k| (index(k) - 1, N_RECOUNT)).collect();
         for (drawn, (shell, _)) in self.draw(&grown, false, pool).into_iter().zip(&grown) {
             for (cell, volume) in self.shells[*shell].cells.iter_mut().zip(drawn.volumes) {
-                cell.recounted = Some(volume.shell);
+                // A few draws tell less than the points do.
+                cell.recounted = (volume.shell.drawn >= N_TOLD).then_some(volume.shell);
             }
         }
         for shell in &mut self.shells {
@@ -320,11 +328,23 @@ impl Shells {
     }
 
     /// Goes back to exploring: what the sampling phase counted counts as exploration, and new draws come from new streams.
-    pub(super) fn reopen(&mut self) {
-        for shell in &mut self.shells {
-            for cell in &mut shell.cells {
-                cell.exploration = cell.exploration.merge(&cell.sampling);
-                cell.sampling = ShellVolume { log_v_members: cell.exploration.log_v_members, ..ShellVolume::default() };
+    ///
+    /// In the exploration a cell's fraction is told by its points, but the sampling phase drew more than it evaluated: the draws are scaled so
+    /// that they agree with the points. To be called before the points become those of the exploration.
+    pub(super) fn reopen(&mut self, samples: &Samples) {
+        let explored = self.exploration_volumes(samples);
+        let mut n_points: Vec<Vec<u64>> = self.shells.iter().map(|s| vec![0; s.cells.len()]).collect();
+        for place in (0..samples.len()).filter_map(|id| samples.place(id)) {
+            n_points[place.shell as usize][place.cell as usize] += 1;
+        }
+        for ((shell, explored), n_points) in self.shells.iter_mut().zip(explored).zip(n_points) {
+            for ((cell, explored), n) in shell.cells.iter_mut().zip(explored).zip(n_points) {
+                let known = explored.merge(&cell.sampling);
+                let fraction = known.shell.value();
+                let drawn =
+                    if n > 0 && fraction > 0.0 { (n as f64 / fraction).round() as u64 } else { known.shell.drawn };
+                cell.exploration = ShellVolume { shell: Fraction { drawn, kept: 0 }, ..known };
+                cell.sampling = ShellVolume { log_v_members: known.log_v_members, ..ShellVolume::default() };
                 cell.recounted = None;
                 cell.next_draw = 0;
             }
