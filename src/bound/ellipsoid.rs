@@ -29,7 +29,6 @@ const OVERLAP_BISECTIONS: usize = 60;
 /// In its dimensions `x = centre + L z` with `|z| <= 1` inside.
 #[derive(Debug, Clone)]
 pub struct Ellipsoid {
-    n_dim: usize,
     /// Dimensions of the ellipsoid, ascending; `k` of them.
     dims: Vec<usize>,
     /// Dimensions of the cube, ascending.
@@ -139,7 +138,6 @@ impl Ellipsoid {
         let cube_dims = (0..n_dim).filter(|d| !dims.contains(d)).collect();
         let broken = BoundError::Shape { n_points: n, n_dim: k };
         let mut fit = Self {
-            n_dim,
             cube_dims,
             centre: vec![0.0; k],
             factor: Lower::zeros(k),
@@ -223,11 +221,6 @@ impl Ellipsoid {
         }
         fit.log_volume = log_ball_volume(k) + fit.factor.log_diagonal();
         if fit.log_volume.is_finite() { Ok(fit) } else { Err(broken) }
-    }
-
-    /// Number of dimensions of the cube that it is a part of.
-    pub fn n_dim(&self) -> usize {
-        self.n_dim
     }
 
     /// The dimensions that keep the full `[0, 1)`.

@@ -142,6 +142,7 @@ impl Union {
     }
 
     /// `log` of the summed volume of the members, overlaps and parts outside the cube included: the volume that draws start from.
+    #[cfg(any(test, feature = "testing"))]
     pub fn log_volume(&self) -> f64 {
         self.log_volume
     }
@@ -173,6 +174,7 @@ impl Union {
     ///
     /// A member is chosen by volume; the rest is [`draw_in`](Self::draw_in). The accepted share times the summed volume is the volume of
     /// the union within the cube.
+    #[cfg(any(test, feature = "testing"))]
     pub fn draw(&self, draw: &mut Draw, x: &mut [f64]) -> bool {
         let member = self.pick(draw);
         self.draw_in(member, draw, x)
