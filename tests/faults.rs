@@ -767,3 +767,36 @@ fn bad_input_ends_promptly() {
     let fresh = NeuralBoundSampler::default();
     assert_eq!((fresh.samples().len(), fresh.evidence().n_points, fresh.log_weights().len()), (0, 0, 0));
 }
+
+/// Numbers that overflow when they are squared, divided by a spread or taken to f32 end in an answer or in words.
+#[test]
+fn extreme_values_of_log_l_end_without_a_panic() {
+    type LogL = fn(&[f64]) -> f64;
+    let likelihoods: [(&str, Option<f64>, LogL); 5] = [
+        ("a penalty of f64::MIN", Some(LOG_Z), |t| if t[0] * t[0] + t[1] * t[1] > 4.0 { f64::MIN } else { gauss(t) }),
+        ("a penalty of -1e300", Some(LOG_Z), |t| if t[0] * t[0] + t[1] * t[1] > 4.0 { -1e300 } else { gauss(t) }),
+        ("slopes of 1e300", None, |t| -1e300 * (t[0] * t[0] + t[1] * t[1])),
+        ("slopes of 1e-300", None, |t| -1e-300 * (t[0] * t[0] + t[1] * t[1])),
+        ("a needle", None, |t| -1e20 * ((t[0] - 1.0).powi(2) + (t[1] - 1.0).powi(2))),
+    ];
+    for (name, truth, log_l) in likelihoods {
+        for n_networks in [0, 1, 2] {
+            let sampler = small().n_networks(n_networks);
+            let run = |sampler| {
+                let likelihood = Likelihood::point(log_l);
+                Run::new(&square(), &likelihood).backends(Backend::cpu(1)).n_like_max(30_000).sample(sampler)
+            };
+            match (run(sampler), truth) {
+                (Ok(result), Some(truth)) => assert_right(&result, truth),
+                (Ok(result), None) => {
+                    assert!(!result.evidence().log_z.is_nan(), "{name}, {n_networks} networks");
+                    // Going on, with the exploration kept, is no other matter.
+                    let kept = run(result.into_sampler().n_eff(1000.0).discard_exploration(false));
+                    assert!(kept.is_err() || !kept.unwrap().evidence().log_z.is_nan(), "{name}");
+                }
+                (Err(error), None) => assert!(!error.to_string().is_empty()),
+                (Err(error), Some(_)) => panic!("{name}, {n_networks} networks: {error}"),
+            }
+        }
+    }
+}

@@ -91,10 +91,9 @@ impl State {
         }
         loop {
             let wanted = self.wanted(max_points);
-            let exploration = self.shells.exploration_yield(&self.samples);
             let Stage::Sampling(sampling) = &mut self.stage else { return };
             if sampling.shell_yield.is_empty() {
-                sampling.shell_yield = exploration;
+                sampling.shell_yield = self.shells.exploration_yield(&self.samples);
             }
             if wanted.is_empty() {
                 sampling.n_fruitless = 0;
@@ -341,5 +340,34 @@ mod tests {
         while step(&mut sampler) {}
         assert_eq!(sampler.status().phase, "sampling");
         assert!(sampler.status().n_eff >= 500.0);
+    }
+
+    /// Free draws are no points: what a shell's volume is taken for must not depend on whether exploration opened again. Counted as draws
+    /// that found nothing, they would make it a hundred times smaller.
+    #[test]
+    fn opening_again_leaves_the_volumes_as_they_were() {
+        const TOLERANCE: f64 = 0.05;
+        let pool = CpuPool::new(1, "sampler").unwrap();
+        let space = Space { n_dim: 2, n_derived: 0, periodic: vec![], prior: String::new() };
+        let mut sampler = NeuralBoundSampler::default().n_live(200).n_networks(0).n_eff(1000.0).seed(2);
+        sampler.start(&space).unwrap();
+        while let Some(proposal) = sampler.propose(&pool, usize::MAX).unwrap() {
+            let square = |u: ndarray::ArrayView1<f64>| u.iter().map(|u| (u - 0.5).powi(2)).sum::<f64>();
+            let log_l: Array1<f64> = proposal.u.rows().into_iter().map(|u| -50.0 * square(u)).collect();
+            let derived = Array2::zeros((log_l.len(), 0));
+            sampler.update(&Evaluated { log_l, derived, likelihood_cpu_s: 0.0, n_non_finite: 0 }).unwrap();
+        }
+        let state = sampler.state.as_mut().unwrap();
+        let drawn: u64 = state.shells.sampling_draws().iter().sum();
+        let fresh = state.samples.len() - state.n_like_exploration();
+        assert!(drawn > 5 * fresh as u64, "{drawn} draws for {fresh} points: too few free ones to tell");
+        let volumes =
+            |state: &State| -> Vec<f64> { state.evidence(true).shells.iter().map(|s| s.log_volume).collect() };
+        let before = volumes(state);
+        state.shells.reopen(&state.samples);
+        state.samples.reopen();
+        for (before, after) in before.iter().zip(volumes(state)) {
+            assert!((before - after).abs() < TOLERANCE, "log volume {before} became {after}");
+        }
     }
 }
