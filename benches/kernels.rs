@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use livepoint::evidence::{Fraction, ShellVolume, shell_evidence};
-use livepoint::testing::internals::{CpuPool, Ellipsoid, Ensemble, Stream, Union, UnionLimits, UnionOptions};
+use livepoint::testing::internals::{CpuPool, Ellipsoid, Ensemble, Lesson, Stream, Union, UnionLimits, UnionOptions};
 use livepoint::{NetworkOptions, Prior};
 use ndarray::{Array2, ArrayView2};
 
@@ -48,7 +48,9 @@ fn networks(c: &mut Criterion) {
     let options = NetworkOptions::default();
     for n_dim in [3, 10] {
         let (x, y) = in_the_ball(N_TRAIN, n_dim, Stream::new(1));
-        let train = || Ensemble::train(&x, n_dim, &y, N_NETWORKS, &options, Stream::new(2), &pool).expect("training");
+        let ids: Vec<usize> = (0..y.len()).collect();
+        let lesson = Lesson { x: &x, n_dim, y: &y, ids: &ids };
+        let train = || Ensemble::train(lesson, N_NETWORKS, &options, None, Stream::new(2), &pool).expect("training");
         let ensemble = train();
         let (rows, truth) = in_the_ball(N_ROWS, n_dim, Stream::new(3));
         let mut out = vec![f32::NAN; N_ROWS];

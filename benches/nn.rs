@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use livepoint::NetworkOptions;
-use livepoint::testing::internals::{CpuPool, Ensemble, Stream};
+use livepoint::testing::internals::{CpuPool, Ensemble, Lesson, Stream};
 
 const N_TRAIN: usize = 4000;
 const N_PREDICT: usize = 100_000;
@@ -25,13 +25,15 @@ fn networks(c: &mut Criterion) {
     let recipes = [("default", NetworkOptions::default()), ("nautilus, 55 epochs", nautilus)];
     for n_dim in [3, 10] {
         let (x, y) = points(N_TRAIN, n_dim);
+        let ids: Vec<usize> = (0..y.len()).collect();
+        let lesson = Lesson { x: &x, n_dim, y: &y, ids: &ids };
         let mut group = c.benchmark_group("nn/train one network");
         group.sample_size(10);
         for (name, options) in &recipes {
             group.bench_function(BenchmarkId::new(*name, n_dim), |b| {
                 // CPU seconds of the training thread: other work on the machine counts for less.
                 b.iter_custom(|times| {
-                    let train = |_| Ensemble::train(&x, n_dim, &y, 1, options, Stream::new(1), &pool);
+                    let train = |_| Ensemble::train(lesson, 1, options, None, Stream::new(1), &pool);
                     let seconds =
                         (0..times).map(train).map(|ensemble| black_box(ensemble).map_or(0.0, |e| e.cpu_seconds()));
                     Duration::from_secs_f64(seconds.sum())
@@ -41,7 +43,7 @@ fn networks(c: &mut Criterion) {
         group.finish();
 
         let options = NetworkOptions { max_iter: 1, ..NetworkOptions::default() };
-        let Ok(ensemble) = Ensemble::train(&x, n_dim, &y, 4, &options, Stream::new(1), &pool) else { return };
+        let Ok(ensemble) = Ensemble::train(lesson, 4, &options, None, Stream::new(1), &pool) else { return };
         let (rows, mut out) = points(N_PREDICT, n_dim);
         let mut group = c.benchmark_group("nn/predict 100000 rows with four networks, one thread");
         group.sample_size(20).throughput(Throughput::Elements(N_PREDICT as u64));

@@ -234,6 +234,12 @@ impl Ellipsoid {
         self.log_volume
     }
 
+    /// Writes the centre to `x` `[n_dim]`.
+    pub fn centre(&self, x: &mut [f64]) {
+        x.fill(0.5);
+        self.dims.iter().zip(&self.centre).for_each(|(&dim, value)| x[dim] = *value);
+    }
+
     /// Whether `x` `[n_dim]`, a point of the unit cube, is inside. Cost: at most `n_dim^2 / 2` products, no allocation.
     #[inline]
     pub fn contains(&self, x: &[f64]) -> bool {

@@ -8,7 +8,7 @@
 use super::triangular::{Lower, dot};
 
 /// The log volume ends within this of the minimum (by duality, see [`minimum_volume`]): far below one enlargement factor.
-const LOG_VOLUME_TOLERANCE: f64 = 0.005;
+const LOG_VOLUME_TOLERANCE: f64 = 0.05;
 /// Steps of a round aim lower, so that points outside its working set do not make rounds endless.
 const ROUND_SHARE: f64 = 0.5;
 /// Rounds. Five to ten are usual; the result encloses all points after scaling whether or not this ends the loop.

@@ -11,7 +11,7 @@ mod triangular;
 mod union;
 
 pub use ellipsoid::Ellipsoid;
-pub(crate) use neural::{Drawn, Live, NeuralBound, NeuralBoundOptions};
+pub(crate) use neural::{Cloud, Drawn, Live, NeuralBound, NeuralBoundOptions};
 pub use phase_shift::PhaseShift;
 pub use union::{Union, UnionLimits, UnionOptions};
 

@@ -9,7 +9,7 @@ use super::{BoundError, Ellipsoid, PhaseShift, Union, UnionLimits, UnionOptions}
 use crate::backend::CpuPool;
 use crate::evidence::Fraction;
 use crate::math::argsort;
-use crate::nn::{Ensemble, NetworkOptions};
+use crate::nn::{Ensemble, Lesson, NetworkOptions};
 use crate::rng::Stream;
 
 /// How bounds are built.
@@ -34,6 +34,17 @@ pub(crate) struct Live {
     pub log_volume: f64,
 }
 
+/// What a bound is built from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cloud<'a> {
+    /// `[n_points, n_dim]`
+    pub u: ArrayView2<'a, f64>,
+    /// `[n_points]`
+    pub log_l: &'a [f64],
+    /// Which point each is, `[n_points]`.
+    pub ids: &'a [usize],
+}
+
 /// Live points that must be accepted in each cell of the outer union, as a fraction, judged by a network that did not see them. Those next
 /// to the threshold may stay outside: nothing is lost by it, since the next threshold is higher. Taken over a whole cluster, the same
 /// fraction could be all of a thin tail.
@@ -48,6 +59,9 @@ const EDGE_MARGIN: f64 = 20.0;
 
 /// Outer unions are not split further than this many members: membership costs grow with their number.
 const MAX_MEMBERS: usize = 128;
+
+/// Networks go on from those of the bound before when their cluster is smaller or larger by no more than this factor.
+const WARM_VOLUME: f64 = 4.0;
 
 /// The surface enters the networks between minus and plus this, in units of the deviation of a coordinate.
 const SURFACE_RANGE: f32 = 2.0;
@@ -94,16 +108,17 @@ pub(crate) struct Drawn {
 impl NeuralBound {
     /// Builds the bound of the live points.
     ///
-    /// `u` `[n_points, n_dim]` are all points evaluated so far.
+    /// `cloud` has all points evaluated so far, and `before` is the bound that this one follows: its networks are where the new ones start.
     /// Cost: training dominates, `n_networks` per cluster.
     pub fn enclosing(
-        u: ArrayView2<f64>,
-        log_l: &[f64],
+        cloud: Cloud<'_>,
         live: Live,
+        before: Option<&Self>,
         options: &NeuralBoundOptions,
         stream: Stream,
         pool: &CpuPool,
     ) -> Result<Self, BoundError> {
+        let Cloud { u, log_l, .. } = cloud;
         let n_dim = u.ncols();
         let ids: Vec<usize> = (0..log_l.len()).filter(|&k| log_l[k] >= live.threshold).collect();
         let shift = PhaseShift::new(u.select(ndarray::Axis(0), &ids).view(), &options.periodic);
@@ -143,14 +158,26 @@ impl NeuralBound {
 
         let points = points.as_standard_layout();
         let rows = points.as_slice().unwrap_or(&[]);
-        let trainer = Trainer { rows, n_dim, log_l, live, outer: &outer, options, pool };
+        let trainer = Trainer { rows, n_dim, log_l, ids: cloud.ids, live, outer: &outer, options, pool };
         let mut clusters = Vec::with_capacity(separate.members().len());
         for (index, ellipsoid) in separate.members().iter().enumerate() {
-            let emulator = trainer.train(ellipsoid, stream.substream(3).substream(index as u64))?;
+            let from = before.and_then(|before| before.ensemble_near(ellipsoid, &shift));
+            let emulator = trainer.train(ellipsoid, from, stream.substream(3).substream(index as u64))?;
             clusters.push(Cluster { ellipsoid: ellipsoid.clone(), emulator });
         }
         let train_s = clusters.iter().filter_map(|c| c.emulator.as_ref()).map(|e| e.ensemble.cpu_seconds()).sum();
         Ok(Self { shift, outer, clusters, n_dim, train_s })
+    }
+
+    /// The networks of the cluster that holds the centre of `ellipsoid`, a point shifted by `shift`, and is of its size.
+    fn ensemble_near(&self, ellipsoid: &Ellipsoid, shift: &PhaseShift) -> Option<&Ensemble> {
+        let mut centre = vec![0.0; self.n_dim];
+        ellipsoid.centre(&mut centre);
+        shift.invert(&mut centre);
+        self.shift.apply(&mut centre);
+        let cluster = self.clusters.iter().find(|cluster| cluster.ellipsoid.contains(&centre))?;
+        let growth = ellipsoid.log_volume() - cluster.ellipsoid.log_volume();
+        cluster.emulator.as_ref().map(|e| &e.ensemble).filter(|_| growth.abs() <= WARM_VOLUME.ln())
     }
 
     /// Gives up what was done for the recall in each cell; false when there was nothing to give up.
@@ -275,6 +302,7 @@ struct Trainer<'a> {
     rows: &'a [f64],
     n_dim: usize,
     log_l: &'a [f64],
+    ids: &'a [usize],
     live: Live,
     outer: &'a Union,
     options: &'a NeuralBoundOptions,
@@ -283,7 +311,12 @@ struct Trainer<'a> {
 
 impl Trainer<'_> {
     /// Trains on every point inside the ellipsoid; no emulator when all of them are live, so that there is nothing to tell apart, or few.
-    fn train(&self, ellipsoid: &Ellipsoid, stream: Stream) -> Result<Option<Emulator>, BoundError> {
+    fn train(
+        &self,
+        ellipsoid: &Ellipsoid,
+        from: Option<&Ensemble>,
+        stream: Stream,
+    ) -> Result<Option<Emulator>, BoundError> {
         let n_dim = self.n_dim;
         let mut z = vec![0.0; n_dim];
         let (mut frame, mut points) = (Vec::new(), Vec::new());
@@ -307,12 +340,14 @@ impl Trainer<'_> {
         let mut x = Vec::with_capacity(l.len() * (n_dim + 1));
         frame.chunks_exact(n_dim).for_each(|z| push_features(&mut x, z, quadratic.as_ref()));
         let (n_networks, network) = (self.options.n_networks, &self.options.network);
+        let ids: Vec<usize> = points.iter().map(|&point| self.ids[point]).collect();
+        let lesson = Lesson { x: &x, n_dim: n_dim + 1, y: &y, ids: &ids };
         let ensemble =
-            Ensemble::train(&x, n_dim + 1, &y, n_networks, network, stream, self.pool).map_err(BoundError::Network)?;
+            Ensemble::train(lesson, n_networks, network, from, stream, self.pool).map_err(BoundError::Network)?;
         let mut prediction = vec![0.0f32; l.len()];
         ensemble.predict(&x, &mut prediction);
 
-        let held_out = ensemble.held_out(&x);
+        let held_out = ensemble.held_out(&x, &ids);
         let mut cells: Vec<Vec<f32>> = vec![Vec::new(); self.outer.members().len()];
         for k in (0..l.len()).filter(is_live) {
             let row = &self.rows[points[k] * n_dim..(points[k] + 1) * n_dim];

@@ -15,6 +15,19 @@ use simd::Isa;
 use crate::backend::CpuPool;
 use crate::rng::Stream;
 
+/// What an ensemble learns from.
+#[derive(Debug, Clone, Copy)]
+pub struct Lesson<'a> {
+    /// `[n_points, n_dim]`, row-major, in the frame of an ellipsoid, `|x| <= 1`.
+    pub x: &'a [f32],
+    /// Coordinates of a point.
+    pub n_dim: usize,
+    /// Targets `[n_points]` of any scale.
+    pub y: &'a [f32],
+    /// Which point each is, `[n_points]`: a point keeps its number from lesson to lesson.
+    pub ids: &'a [usize],
+}
+
 /// Networks trained from different random weights, each on all points but its own part; their mean is the prediction.
 #[derive(Debug, Clone)]
 pub struct Ensemble {
@@ -22,16 +35,19 @@ pub struct Ensemble {
     n_dim: usize,
     /// Multiplies coordinates, in training and prediction alike.
     scale: f32,
+    /// Targets are `mean + deviation` times what the networks say.
+    mean: f32,
+    deviation: f32,
     cpu_seconds: f64,
     #[cfg(test)]
     n_epochs: usize,
 }
 
 impl Ensemble {
-    /// Trains `n_networks` networks, one task of the pool each; network `k` does not see the points `k`, `k + n_networks`, ..., unless it is alone.
+    /// Trains `n_networks` networks, one task of the pool each; network `k` does not see the points with `id % n_networks = k`, unless it is alone.
     ///
-    /// `x` `[n_points, n_dim]`, row-major, is expected in the frame of an ellipsoid, `|x| <= 1`: it is multiplied by
-    /// `sqrt(n_dim + 2)`, so that a coordinate uniform in the ball has variance 1. `y` `[n_points]` may have any scale: it is
+    /// With `from`, an ensemble of the same shape, its weights are where the networks start, and `max_steps_warm` and `learning_rate_init_warm` hold.
+    /// `x` is multiplied by `sqrt(n_dim + 2)`, so that a coordinate uniform in the ball has variance 1, and `y` is
     /// standardised for the training. The same stream gives the same bits for any number of threads.
     ///
     /// Cost: about `6 n_weights` floating-point operations per point, epoch and network.
@@ -39,20 +55,25 @@ impl Ensemble {
     /// # Errors
     /// [`NetworkError`] for options out of range, shapes that do not fit, no points or networks, numbers that are not finite, and weights that overflow.
     pub fn train(
-        x: &[f32],
-        n_dim: usize,
-        y: &[f32],
+        lesson: Lesson<'_>,
         n_networks: usize,
         options: &NetworkOptions,
+        from: Option<&Self>,
         stream: Stream,
         pool: &CpuPool,
     ) -> Result<Self, NetworkError> {
+        let Lesson { x, n_dim, y, ids } = lesson;
         options.validate()?;
         if n_networks == 0 {
             return Err(NetworkError::Option { name: "n_networks", value: "0".to_owned(), want: "1 or more" });
         }
         let n_points = y.len();
-        if n_dim == 0 || n_points == 0 || n_points > u32::MAX as usize || Some(x.len()) != n_points.checked_mul(n_dim) {
+        if n_dim == 0
+            || n_points == 0
+            || n_points > u32::MAX as usize
+            || Some(x.len()) != n_points.checked_mul(n_dim)
+            || ids.len() != n_points
+        {
             return Err(NetworkError::Shape { n_x: x.len(), n_dim, n_points });
         }
         if let Some(k) = x.iter().position(|value| !value.is_finite()) {
@@ -70,15 +91,22 @@ impl Ensemble {
         let targets: Vec<f32> = y.iter().map(|&value| ((f64::from(value) - mean) / divisor) as f32).collect();
         let scale = (n_dim as f32 + 2.0).sqrt();
         let isa = Isa::detect();
+        let fresh = |k: u64| Network::new(n_dim, &options.hidden_layer_sizes, stream.substream(k).substream(0), isa);
+        let from = from.filter(|from| {
+            options.max_steps_warm > 0
+                && from.networks.len() == n_networks
+                && from.networks.iter().all(|network| network.is_like(&fresh(0)))
+        });
+        let warm = options.warm();
+        let options = if from.is_some() { &warm } else { options };
 
         let trained = pool.map(n_networks, |k| {
             let clock = cpu_time::ThreadTime::try_now().ok();
             let stream = stream.substream(k as u64);
-            let mut network = Network::new(n_dim, &options.hidden_layer_sizes, stream.substream(0), isa);
-            let (fold_x, fold_y) = without_fold(x, n_dim, &targets, k, n_networks);
+            let mut network = from.map_or_else(|| fresh(k as u64), |from| from.networks[k].clone());
+            let (fold_x, fold_y) = without_fold(lesson, &targets, k, n_networks);
             let set = TrainingSet { x: &fold_x, n_dim, y: &fold_y, scale };
             let n_epochs = network.train(set, options, stream.substream(1));
-            network.rescale_output(deviation as f32, mean as f32);
             let seconds = clock.and_then(|clock| clock.try_elapsed().ok()).map_or(0.0, |time| time.as_secs_f64());
             (network, n_epochs, seconds)
         });
@@ -94,6 +122,8 @@ impl Ensemble {
             networks,
             n_dim,
             scale,
+            mean: mean as f32,
+            deviation: deviation as f32,
             cpu_seconds,
             #[cfg(test)]
             n_epochs,
@@ -107,10 +137,10 @@ impl Ensemble {
     ///
     /// Cost: about `2 n_weights` floating-point operations per row and network.
     pub fn predict(&self, x: &[f32], out: &mut [f32]) {
-        self.mean(&self.networks, x, out);
+        self.mean_of(&self.networks, x, out);
     }
 
-    fn mean(&self, networks: &[Network], x: &[f32], out: &mut [f32]) {
+    fn mean_of(&self, networks: &[Network], x: &[f32], out: &mut [f32]) {
         let Some(first) = networks.first() else { return };
         // All networks have the same shape, so one workspace does for all.
         let mut space = Workspace::new(first, PREDICT_ROWS);
@@ -127,20 +157,24 @@ impl Ensemble {
                 }
             }
             for sum in out {
-                *sum *= weight;
+                *sum = self.mean + self.deviation * weight * *sum;
             }
         }
     }
 
     /// What the network says of each of the training points that did not see it, `[n_points]`: how a fresh point would fare, or a
     /// little worse, since one network is blunter than their mean.
-    pub fn held_out(&self, x: &[f32]) -> Vec<f32> {
+    pub fn held_out(&self, x: &[f32], ids: &[usize]) -> Vec<f32> {
         let n = self.networks.len();
-        let mut out = vec![0.0; x.len() / self.n_dim];
+        let mut out = vec![0.0; ids.len()];
         let mut all = out.clone();
         for (k, network) in self.networks.iter().enumerate() {
-            self.mean(std::slice::from_ref(network), x, &mut all);
-            (k..out.len()).step_by(n).for_each(|i| out[i] = all[i]);
+            self.mean_of(std::slice::from_ref(network), x, &mut all);
+            out.iter_mut()
+                .zip(&all)
+                .zip(ids)
+                .filter(|(_, id)| **id % n == k)
+                .for_each(|((out, value), _)| *out = *value);
         }
         out
     }
@@ -157,11 +191,12 @@ impl Ensemble {
     }
 }
 
-/// All points but every `n_folds`-th from `fold` on; all of them where there is one fold only.
-fn without_fold(x: &[f32], n_dim: usize, y: &[f32], fold: usize, n_folds: usize) -> (Vec<f32>, Vec<f32>) {
-    let keep = |i: &usize| n_folds == 1 || y.len() < n_folds || i % n_folds != fold;
-    let rows = (0..y.len()).filter(keep).flat_map(|i| &x[i * n_dim..(i + 1) * n_dim]).copied().collect();
-    (rows, (0..y.len()).filter(keep).map(|i| y[i]).collect())
+/// The points with `id % n_folds != fold`; all of them where there is one fold only, or nothing else is left.
+fn without_fold(lesson: Lesson<'_>, targets: &[f32], fold: usize, n_folds: usize) -> (Vec<f32>, Vec<f32>) {
+    let others = || (0..targets.len()).filter(|i| lesson.ids[*i] % n_folds != fold);
+    let kept: Vec<usize> = if others().next().is_none() { (0..targets.len()).collect() } else { others().collect() };
+    let rows = kept.iter().flat_map(|i| &lesson.x[i * lesson.n_dim..(i + 1) * lesson.n_dim]).copied().collect();
+    (rows, kept.iter().map(|i| targets[*i]).collect())
 }
 
 #[cfg(test)]

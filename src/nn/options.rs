@@ -28,6 +28,10 @@ pub struct NetworkOptions {
     pub max_iter: usize,
     /// Most steps, to within one epoch: with many points there are fewer epochs than `max_iter`, but at least 1. Default 1000.
     pub max_steps: usize,
+    /// Most steps of networks that start from those of the bound before; 0: every bound's networks start from random weights. Default 300.
+    pub max_steps_warm: usize,
+    /// Learning rate of their first step. Default 0.01.
+    pub learning_rate_init_warm: f64,
     /// With a constant learning rate training stops after more than this many epochs in a row without a loss better by
     /// `tol`; a falling rate must fall to its end to be of use. Default 10.
     pub n_iter_no_change: usize,
@@ -51,6 +55,8 @@ impl Default for NetworkOptions {
             batch_size: 80,
             max_iter: 20,
             max_steps: 1000,
+            max_steps_warm: 300,
+            learning_rate_init_warm: 1e-2,
             n_iter_no_change: 10,
             tol: 0.0,
             beta_1: 0.9,
@@ -69,9 +75,15 @@ impl NetworkOptions {
             batch_size: 200,
             max_iter: 10_000,
             max_steps: usize::MAX,
+            max_steps_warm: 0,
             beta_2: 0.999,
             ..Self::default()
         }
+    }
+
+    /// The same for networks that go on from those of another ensemble.
+    pub(super) fn warm(&self) -> Self {
+        Self { max_steps: self.max_steps_warm.max(1), learning_rate_init: self.learning_rate_init_warm, ..self.clone() }
     }
 
     /// Refuses what no network can be trained with.
@@ -90,7 +102,11 @@ impl NetworkOptions {
                 return refuse(name, value.to_string(), "1 or more");
             }
         }
-        for (name, value) in [("learning_rate_init", self.learning_rate_init), ("epsilon", self.epsilon)] {
+        for (name, value) in [
+            ("learning_rate_init", self.learning_rate_init),
+            ("learning_rate_init_warm", self.learning_rate_init_warm),
+            ("epsilon", self.epsilon),
+        ] {
             if !(value.is_finite() && value > 0.0) {
                 return refuse(name, value.to_string(), "a number above 0");
             }
@@ -158,7 +174,8 @@ mod tests {
         assert_eq!(NetworkOptions::default().validate(), Ok(()));
         assert_eq!(NetworkOptions::nautilus().validate(), Ok(()));
         type Spoil = fn(&mut NetworkOptions);
-        let cases: [(&str, Spoil); 10] = [
+        let cases: [(&str, Spoil); 11] = [
+            ("learning_rate_init_warm", |o| o.learning_rate_init_warm = 0.0),
             ("hidden_layer_sizes", |o| o.hidden_layer_sizes = vec![10, 0]),
             ("batch_size", |o| o.batch_size = 0),
             ("max_iter", |o| o.max_iter = 0),

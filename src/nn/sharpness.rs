@@ -86,8 +86,11 @@ struct Score {
 }
 
 fn score(p: &Problem, n_dim: usize, n_networks: usize, options: &NetworkOptions, seed: u64, pool: &CpuPool) -> Score {
-    let ensemble =
-        Ensemble::train(&p.x, n_dim, &p.y, n_networks, options, Stream::new(seed), pool).expect("the recipe trains");
+    let ensemble = {
+        let ids: Vec<usize> = (0..p.y.len()).collect();
+        let lesson = Lesson { x: &p.x, n_dim, y: &p.y, ids: &ids };
+        Ensemble::train(lesson, n_networks, options, None, Stream::new(seed), pool).expect("the recipe trains")
+    };
     let mut own = vec![0.0; p.y.len()];
     ensemble.predict(&p.x, &mut own);
     let threshold = cubic_at_half(&p.y, &own) as f32;

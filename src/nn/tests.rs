@@ -19,6 +19,19 @@ fn bumpy(x: &[f32], n_dim: usize) -> Vec<f32> {
     x.chunks(n_dim).map(|z| 3.0 + z.iter().map(|v| v * v).sum::<f32>() + (2.0 * z[0]).sin()).collect()
 }
 
+fn train(
+    x: &[f32],
+    n_dim: usize,
+    y: &[f32],
+    n_networks: usize,
+    options: &NetworkOptions,
+    stream: Stream,
+    pool: &CpuPool,
+) -> Result<Ensemble, NetworkError> {
+    let ids: Vec<usize> = (0..y.len()).collect();
+    Ensemble::train(Lesson { x, n_dim, y, ids: &ids }, n_networks, options, None, stream, pool)
+}
+
 fn pool(threads: usize) -> CpuPool {
     CpuPool::new(threads, "nn-test").unwrap()
 }
@@ -28,7 +41,7 @@ fn learns_a_known_function() {
     for n_dim in [1, 3] {
         let x = ball(3000, n_dim, 1);
         let y = bumpy(&x, n_dim);
-        let ensemble = Ensemble::train(&x, n_dim, &y, 4, &NetworkOptions::default(), Stream::new(2), &pool(2)).unwrap();
+        let ensemble = train(&x, n_dim, &y, 4, &NetworkOptions::default(), Stream::new(2), &pool(2)).unwrap();
         assert!(ensemble.cpu_seconds() > 0.0);
         let fresh = ball(2000, n_dim, 3);
         let truth = bumpy(&fresh, n_dim);
@@ -48,7 +61,7 @@ fn same_bits_for_any_number_of_threads_and_other_bits_for_another_stream() {
     let y = bumpy(&x, 3);
     let predict = |threads, seed| {
         let options = NetworkOptions::default();
-        let ensemble = Ensemble::train(&x, 3, &y, 4, &options, Stream::new(seed), &pool(threads)).unwrap();
+        let ensemble = train(&x, 3, &y, 4, &options, Stream::new(seed), &pool(threads)).unwrap();
         let mut out = vec![0.0; 700];
         ensemble.predict(&x, &mut out);
         out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
@@ -62,7 +75,7 @@ fn same_bits_for_any_number_of_threads_and_other_bits_for_another_stream() {
 fn predictions_do_not_depend_on_chunks() {
     let x = ball(500, 5, 1);
     let y = bumpy(&x, 5);
-    let ensemble = Ensemble::train(&x, 5, &y, 2, &NetworkOptions::default(), Stream::new(4), &pool(2)).unwrap();
+    let ensemble = train(&x, 5, &y, 2, &NetworkOptions::default(), Stream::new(4), &pool(2)).unwrap();
     let mut whole = vec![0.0; 500];
     ensemble.predict(&x, &mut whole);
     for chunk in [1, 3, 16, 33, 64, 100, 257] {
@@ -90,7 +103,7 @@ fn degenerate_inputs_train_and_stay_finite() {
         let x = ball(n, n_dim, 1);
         for constant in [true, false] {
             let y = if constant { vec![0.3; n] } else { bumpy(&x, n_dim) };
-            let ensemble = Ensemble::train(&x, n_dim, &y, n_networks, options, Stream::new(1), &pool(2)).unwrap();
+            let ensemble = train(&x, n_dim, &y, n_networks, options, Stream::new(1), &pool(2)).unwrap();
             let mut out = vec![f32::NAN; n];
             ensemble.predict(&x, &mut out);
             assert!(out.iter().all(|value| value.is_finite()));
@@ -104,19 +117,19 @@ fn degenerate_inputs_train_and_stay_finite() {
 #[test]
 fn bad_inputs_are_named() {
     let options = NetworkOptions::default();
-    let train = |x: &[f32], n_dim, y: &[f32], n_networks| {
-        Ensemble::train(x, n_dim, y, n_networks, &options, Stream::new(1), &pool(1)).map(|_| ()).unwrap_err()
+    let error = |x: &[f32], n_dim, y: &[f32], n_networks| {
+        train(x, n_dim, y, n_networks, &options, Stream::new(1), &pool(1)).map(|_| ()).unwrap_err()
     };
-    assert_eq!(train(&[0.0; 5], 2, &[0.0; 3], 1), NetworkError::Shape { n_x: 5, n_dim: 2, n_points: 3 });
-    assert_eq!(train(&[], 2, &[], 1), NetworkError::Shape { n_x: 0, n_dim: 2, n_points: 0 });
-    assert_eq!(train(&[], 0, &[1.0], 1), NetworkError::Shape { n_x: 0, n_dim: 0, n_points: 1 });
+    assert_eq!(error(&[0.0; 5], 2, &[0.0; 3], 1), NetworkError::Shape { n_x: 5, n_dim: 2, n_points: 3 });
+    assert_eq!(error(&[], 2, &[], 1), NetworkError::Shape { n_x: 0, n_dim: 2, n_points: 0 });
+    assert_eq!(error(&[], 0, &[1.0], 1), NetworkError::Shape { n_x: 0, n_dim: 0, n_points: 1 });
     let nan = [0.0, 0.0, f32::NAN, 0.0];
-    assert_eq!(train(&nan, 2, &[0.0; 2], 1), NetworkError::NotFinite { what: "a coordinate", point: 1 });
-    assert_eq!(train(&[0.0; 2], 1, &[0.0, f32::NAN], 1), NetworkError::NotFinite { what: "the target", point: 1 });
-    assert!(matches!(train(&[0.0], 1, &[0.0], 0), NetworkError::Option { name: "n_networks", .. }));
+    assert_eq!(error(&nan, 2, &[0.0; 2], 1), NetworkError::NotFinite { what: "a coordinate", point: 1 });
+    assert_eq!(error(&[0.0; 2], 1, &[0.0, f32::NAN], 1), NetworkError::NotFinite { what: "the target", point: 1 });
+    assert!(matches!(error(&[0.0], 1, &[0.0], 0), NetworkError::Option { name: "n_networks", .. }));
     let wild = NetworkOptions { learning_rate_init: 1e30, ..options.clone() };
     let x = ball(300, 2, 1);
-    let error = Ensemble::train(&x, 2, &bumpy(&x, 2), 1, &wild, Stream::new(1), &pool(1)).map(|_| ()).unwrap_err();
+    let error = train(&x, 2, &bumpy(&x, 2), 1, &wild, Stream::new(1), &pool(1)).map(|_| ()).unwrap_err();
     assert!(matches!(error, NetworkError::Diverged { network: 0, .. }));
 }
 
@@ -129,11 +142,11 @@ fn held_out_predictions_come_from_networks_that_did_not_see_the_point() {
     let y: Vec<f32> = (0..n).map(|_| draw.normal() as f32).collect();
     let options = NetworkOptions { max_iter: 200, ..NetworkOptions::default() };
     let correlation = |n_networks: usize, held_out: bool| {
-        let ensemble = Ensemble::train(&x, n_dim, &y, n_networks, &options, Stream::new(1), &pool(2)).unwrap();
+        let ensemble = train(&x, n_dim, &y, n_networks, &options, Stream::new(1), &pool(2)).unwrap();
         let mut out = vec![0.0; n];
         ensemble.predict(&x, &mut out);
         if held_out {
-            out = ensemble.held_out(&x);
+            out = ensemble.held_out(&x, &(0..n).collect::<Vec<_>>());
         }
         let product: f32 = out.iter().zip(&y).map(|(a, b)| a * b).sum();
         let square = |v: &[f32]| v.iter().map(|v| v * v).sum::<f32>();
@@ -144,4 +157,33 @@ fn held_out_predictions_come_from_networks_that_did_not_see_the_point() {
     assert!(unseen.abs() < 0.3, "correlation {unseen} with targets not seen");
     // A network that is alone has seen everything.
     assert!(correlation(1, true) > 0.7);
+}
+
+/// A network that goes on from another needs few steps, and goes on from the one that did not see its own part.
+#[test]
+fn a_warm_start_goes_on_where_the_other_ended() {
+    let (n, n_dim) = (3000, 3);
+    let x = ball(n, n_dim, 1);
+    let y = bumpy(&x, n_dim);
+    let ids: Vec<usize> = (0..n).collect();
+    let lesson = Lesson { x: &x, n_dim, y: &y, ids: &ids };
+    let options = NetworkOptions { max_steps_warm: 40, ..NetworkOptions::default() };
+    let short =
+        NetworkOptions { max_steps: 40, learning_rate_init: options.learning_rate_init_warm, ..options.clone() };
+    let error = |options: &NetworkOptions, from: Option<&Ensemble>| {
+        let ensemble = Ensemble::train(lesson, 2, options, from, Stream::new(5), &pool(2)).unwrap();
+        let mut out = vec![0.0; n];
+        ensemble.predict(&x, &mut out);
+        let error: f32 = out.iter().zip(&y).map(|(a, b)| (a - b).powi(2)).sum();
+        (ensemble, error)
+    };
+    let (first, before) = error(&options, None);
+    let (_, cold) = error(&short, None);
+    let (_, warm) = error(&options, Some(&first));
+    assert!(warm < 2.0 * before && warm < 0.1 * cold, "warm {warm}, before {before}, cold {cold}");
+    // None, where they are not wanted or do not fit.
+    let never = NetworkOptions { max_steps_warm: 0, ..options.clone() };
+    assert_eq!(error(&never, Some(&first)).1, before);
+    let other = NetworkOptions { hidden_layer_sizes: vec![10], ..options };
+    assert_eq!(error(&other, Some(&first)).1, error(&other, None).1);
 }

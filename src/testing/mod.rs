@@ -20,7 +20,7 @@ pub mod internals {
     #[cfg(feature = "gpu")]
     pub use crate::kernel::{generated, library};
     pub use crate::math::{ks_uniform, log_sum_exp};
-    pub use crate::nn::Ensemble;
+    pub use crate::nn::{Ensemble, Lesson};
     pub use crate::rng::Stream;
 
     /// The WGSL text that a device would get of us for a likelihood, checked: for tensors the prior transform, for closures none.

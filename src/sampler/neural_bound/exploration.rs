@@ -4,12 +4,13 @@ use std::collections::{HashMap, VecDeque};
 
 use ndarray::Array2;
 
+use super::scouting::{Cover, systematic};
 use super::shells::Tagged;
 use super::{Options, Pending, SamplerError, Stage, State};
 use crate::backend::CpuPool;
-use crate::bound::{Live, NeuralBound};
+use crate::bound::{Cloud, Live, NeuralBound};
 use crate::evidence::{ShellEvidence, shell_log_weights};
-use crate::live_points::threshold;
+use crate::live_points::{SHARE, Threshold, threshold};
 use crate::math::log_sum_exp;
 use crate::samples::{NO_SHELL, Place};
 
@@ -22,6 +23,9 @@ const N_LIKE_INFINITE_MAX: usize = 1000;
 /// The live points are this times the root of their share of the evidence as many as at first, where that is less; and no fewer than this part.
 const SHARE_FACTOR: f64 = 2.0;
 const N_LIVE_LEAST: f64 = 0.25;
+
+/// A bound is built from at most so many times as many live points as are needed.
+const MANY_LIVE: usize = 3;
 
 /// A shell is left to the one in front of it when it holds less than this fraction of its bound and less than that share of the
 /// evidence: finding points in it would cost more draws than it is worth.
@@ -45,7 +49,7 @@ pub(super) struct Exploration {
     /// Live points that the newest bound was built around.
     n_enclosed: usize,
     /// The next bound goes around a spike that the newest bound left outside: it need not be smaller.
-    reopened: bool,
+    reopened: Option<f64>,
 }
 
 impl Exploration {
@@ -61,13 +65,13 @@ impl Exploration {
             f_live: 1.0,
             finished: false,
             n_enclosed: 0,
-            reopened: false,
+            reopened: None,
         }
     }
 
     /// Exploration that opens again around a spike: a bound is due at once.
-    pub(super) fn reopened(options: &Options) -> Self {
-        Self { n_update_iter: i64::MAX, reopened: true, ..Self::new(options) }
+    pub(super) fn reopened(options: &Options, level: f64) -> Self {
+        Self { n_update_iter: i64::MAX, reopened: Some(level), ..Self::new(options) }
     }
 }
 
@@ -75,6 +79,7 @@ impl State {
     pub(super) fn f_live(&self) -> f64 {
         match &self.stage {
             Stage::Exploration(e) => e.f_live,
+            Stage::Scouting(s) => s.f_live(),
             Stage::Sampling(s) => s.f_live(),
         }
     }
@@ -84,7 +89,7 @@ impl State {
         // A batch that never came back, because the run was ended by an error, say.
         self.settle(0);
         let n_live = self.n_live();
-        let n_update = self.options.n_update.unwrap_or(self.n_enough()) as i64;
+        let n_update = self.options.n_update.unwrap_or((self.n_enough() as f64 * (1.0 / SHARE - 1.0)) as usize) as i64;
         let n_like_new_bound = self.options.n_like_new_bound.unwrap_or(10 * n_live);
         let Stage::Exploration(e) = &mut self.stage else { return Ok(false) };
         if e.finished {
@@ -167,7 +172,8 @@ impl State {
         let (n_live, n_points_min) = (self.n_live(), self.n_points_min());
         let newest = self.shells.len() - 1;
         let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
-        let mut at_will = std::mem::take(&mut e.reopened);
+        let reopened = e.reopened.take();
+        let mut at_will = reopened.is_some();
         if max > f64::NEG_INFINITY && max == min {
             // A constant likelihood.
             e.finished = true;
@@ -189,9 +195,14 @@ impl State {
         let heaviest = above.map(|(w, _)| *w).fold(f64::NEG_INFINITY, f64::max).max(f64::MIN);
         let weight: Vec<f64> = log_weight.iter().map(|w| (w - heaviest).exp()).collect();
         let n_least = (n_live / 2).max(n_points_min);
-        let n_enough = self.options.n_live.max(self.n_enough());
-        let Some(threshold) = threshold(log_l, &weight, self.shells.threshold(newest), n_enough, n_least, n_points_min)
-        else {
+        // Points of earlier bounds that reach deeper do not make a region that was just found better known.
+        let n_enough = if self.shells.is_behind() { usize::MAX } else { self.options.n_live.max(self.n_enough()) };
+        let current = self.shells.threshold(newest);
+        let threshold = match reopened {
+            Some(log_l) => Some(Threshold { log_l, plateau_skipped: false }),
+            None => threshold(log_l, &weight, current, n_enough, n_least, n_points_min),
+        };
+        let Some(threshold) = threshold else {
             let n_infinite = log_l.iter().filter(|l| **l == f64::NEG_INFINITY).count();
             if newest == 0 && n_infinite > N_LIKE_INFINITE_MAX * self.options.n_live {
                 return Err(SamplerError::NoFiniteLikelihood {
@@ -211,8 +222,11 @@ impl State {
         };
         let options = self.bound_options();
         let stream = self.shells.training_stream();
-        let u = self.samples.u();
-        let built = NeuralBound::enclosing(u, log_l, live, &options, stream, pool);
+        let ids = self.for_bound(live.threshold, live_weight.len(), &weight);
+        let rows = self.samples.select(&ids);
+        let log_l: Vec<f64> = ids.iter().map(|&id| log_l[id]).collect();
+        let cloud = Cloud { u: rows.view(), log_l: &log_l, ids: &ids };
+        let built = NeuralBound::enclosing(cloud, live, self.shells.newest(), &options, stream, pool);
         let candidate = match built {
             Ok(bound) => {
                 self.train_s += bound.train_s();
@@ -263,12 +277,29 @@ impl State {
         Ok(())
     }
 
+    /// The points that a bound is built from: all, but of many more live points than are needed only a sample that is uniform in volume, and those
+    /// that showed the way.
+    fn for_bound(&self, threshold: f64, n_live: usize, weight: &[f64]) -> Vec<usize> {
+        let log_l = self.samples.log_l();
+        let most = MANY_LIVE * self.options.n_live.max(self.n_enough());
+        if n_live <= most {
+            return (0..log_l.len()).collect();
+        }
+        let live = || (0..log_l.len()).filter(|&id| log_l[id] >= threshold);
+        let total: f64 = live().map(|id| weight[id]).sum();
+        let mut chosen: Vec<bool> = log_l.iter().map(|l| *l < threshold).collect();
+        let thinned = systematic(live().map(|id| (id, weight[id] / total)), most);
+        thinned.iter().chain(&self.guides).for_each(|&id| chosen[id] = true);
+        (0..log_l.len()).filter(|&id| chosen[id]).collect()
+    }
+
     /// Looks at the `n_new` points that just came in.
     pub(super) fn learn(&mut self, n_new: usize) -> Result<(), SamplerError> {
         let newest = self.shells.threshold(self.shells.len() - 1);
         let n = self.samples.len();
         let Stage::Exploration(e) = &mut self.stage else {
-            self.reopen_at_spike();
+            self.learn_from_scouts(n_new);
+            self.scout_at_spike();
             return Ok(());
         };
         e.n_like_iter += n_new;
@@ -277,10 +308,11 @@ impl State {
         if n > self.options.n_live && n >= e.n_like_checked + (self.options.n_live / 10).max(n / 50) {
             e.n_like_checked = n;
             let (f_live, effective) = self.live_share();
+            let behind = self.shells.is_behind();
             let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
             e.f_live = f_live;
             // A few points that carry the rest would leave a heavy tail to the sampling phase.
-            e.finished |= f_live <= self.options.targets.f_live * effective;
+            e.finished |= !behind && f_live <= self.options.targets.f_live * effective;
         }
         Ok(())
     }
@@ -300,7 +332,11 @@ impl State {
 
     /// Share of the evidence that the live points hold, those of highest log L, and the part of them that is effective.
     fn live_share(&self) -> (f64, f64) {
-        let n_live = self.n_live();
+        let mut n_live = self.n_live();
+        if self.shells.is_behind() {
+            let newest = self.shells.threshold(self.shells.len() - 1);
+            n_live = n_live.max(self.samples.log_l().iter().filter(|l| **l >= newest).count());
+        }
         let regions = self.shells.regions(&self.samples, true);
         let log_weight = shell_log_weights(&regions.volumes, self.samples.log_l(), &regions.of_point);
         let points = self.samples.log_l().iter().zip(log_weight).zip(&regions.of_point);
@@ -324,7 +360,7 @@ impl State {
     }
 
     /// Ends the exploration: shells with next to nothing in them go, bounds and counts of the exploration stay as they are from here on.
-    pub(super) fn freeze(&mut self, pool: &CpuPool) {
+    pub(super) fn freeze(&mut self, cover: Option<Cover>, pool: &CpuPool) {
         let evidence = self.evidence(true);
         let fraction = self.shells.exploration_fractions(&self.samples);
         let holds_something = |(s, fraction): (&ShellEvidence, &f64)| {
@@ -356,7 +392,6 @@ impl State {
         }
         let f_live = self.f_live();
         self.shells.freeze(&keep, pool);
-        self.stage = Stage::Sampling(super::sampling::Sampling::new(self.samples.len(), f_live));
-        self.reopen_at_spike();
+        self.stage = Stage::Sampling(super::sampling::Sampling::new(self.samples.len(), f_live, cover));
     }
 }

@@ -2,6 +2,7 @@
 
 mod exploration;
 mod sampling;
+mod scouting;
 mod shells;
 
 use ndarray::Array2;
@@ -277,12 +278,15 @@ struct State {
     train_s: f64,
     /// Times that the sampling phase met a spike and exploration opened again.
     n_reopened: usize,
+    /// Points that scouts found outside of bounds: new bounds enclose them, and they count for nothing else.
+    guides: Vec<usize>,
     warnings: Vec<String>,
 }
 
 #[derive(Debug)]
 enum Stage {
     Exploration(exploration::Exploration),
+    Scouting(scouting::Scouting),
     Sampling(sampling::Sampling),
 }
 
@@ -304,7 +308,29 @@ impl State {
             pending: None,
             train_s: 0.0,
             n_reopened: 0,
+            guides: Vec::new(),
             warnings: Vec::new(),
+        }
+    }
+
+    /// Makes the next batch of the stage; false when the stage is over.
+    fn next_batch(&mut self, pool: &CpuPool, max_points: usize) -> Result<bool, SamplerError> {
+        Ok(match self.stage {
+            Stage::Exploration(_) => self.explore(pool, max_points)?,
+            Stage::Scouting(_) => self.scout(pool, max_points),
+            Stage::Sampling(_) => {
+                // Nothing is pending when the targets are reached.
+                self.sample(pool, max_points);
+                true
+            }
+        })
+    }
+
+    fn next_stage(&mut self, pool: &CpuPool) {
+        match self.stage {
+            Stage::Exploration(_) => self.patrol(pool),
+            Stage::Scouting(_) => self.end_scouting(pool),
+            Stage::Sampling(_) => {}
         }
     }
 
@@ -333,6 +359,12 @@ impl State {
             fresh.filter_map(|id| self.samples.place(id)).for_each(|place| seen[place.shell as usize] = true);
             seen.iter().all(|s| *s)
         }
+    }
+
+    /// Logarithm of volume times likelihood of each point, `[n_points]`.
+    fn log_weights(&self, keep_exploration: bool) -> Vec<f64> {
+        let regions = self.shells.regions(&self.samples, keep_exploration);
+        shell_log_weights(&regions.volumes, self.samples.log_l(), &regions.of_point)
     }
 
     /// Shell by shell, also where the regions are cells.
@@ -377,14 +409,8 @@ impl Sampler for NeuralBoundSampler {
 
     fn propose(&mut self, pool: &CpuPool, max_points: usize) -> Result<Option<Proposal>, SamplerError> {
         let Some(state) = &mut self.state else { return Ok(None) };
-        while let Stage::Exploration(_) = state.stage {
-            if state.explore(pool, max_points)? {
-                break;
-            }
-            state.freeze(pool);
-        }
-        if let Stage::Sampling(_) = state.stage {
-            state.sample(pool, max_points);
+        while !state.next_batch(pool, max_points)? {
+            state.next_stage(pool);
         }
         Ok(state.pending.as_ref().map(|pending| Proposal { u: pending.u.clone() }))
     }
@@ -394,7 +420,7 @@ impl Sampler for NeuralBoundSampler {
         let Some(pending) = state.pending.take() else { return Ok(()) };
         state.settle(evaluated.log_l.len());
         let phase = match state.stage {
-            Stage::Exploration(_) => Phase::Exploration,
+            Stage::Exploration(_) | Stage::Scouting(_) => Phase::Exploration,
             Stage::Sampling(_) => Phase::Sampling,
         };
         let rows = pending.u.rows().into_iter().zip(&pending.place).zip(&evaluated.log_l).zip(evaluated.derived.rows());
@@ -418,9 +444,7 @@ impl Sampler for NeuralBoundSampler {
     }
 
     fn log_weights(&self) -> Vec<f64> {
-        let Some(state) = &self.state else { return Vec::new() };
-        let regions = state.shells.regions(&state.samples, self.keeps_exploration());
-        shell_log_weights(&regions.volumes, state.samples.log_l(), &regions.of_point)
+        self.state.as_ref().map_or_else(Vec::new, |state| state.log_weights(self.keeps_exploration()))
     }
 
     fn status(&self) -> SamplerStatus {
@@ -430,7 +454,7 @@ impl Sampler for NeuralBoundSampler {
             Some(state) => {
                 let n_like = state.samples.len();
                 let (phase, n_exploration) = match &state.stage {
-                    Stage::Exploration(_) => ("exploration", n_like),
+                    Stage::Exploration(_) | Stage::Scouting(_) => ("exploration", n_like),
                     Stage::Sampling(sampling) => (sampling.phase(), sampling.n_like_exploration()),
                 };
                 (phase, n_like, n_exploration, state.shells.len(), state.f_live(), state.train_s)

@@ -2,10 +2,10 @@
 
 use ndarray::Array2;
 
-use super::exploration::Exploration;
+use super::scouting::Cover;
 use super::{Pending, Stage, State};
 use crate::backend::CpuPool;
-use crate::evidence::{Evidence, shell_log_weights};
+use crate::evidence::Evidence;
 use crate::samples::Place;
 
 /// Member draws of one request at most; a shell that needs more gets them in later rounds.
@@ -21,11 +21,7 @@ const THIN_MOST: f64 = 10.0;
 const SPIKE_SHARE: f64 = 0.05;
 const SPIKE_POINTS: f64 = 20.0;
 
-/// So is one above the threshold of the innermost bound that was left out by one so much larger, as the logarithm of a ratio of volumes. Where
-/// bounds follow the likelihood none is: of 12,000 fresh points on each of six problems none lay deeper than 1.
-const LEFT_OUT_DEPTH: f64 = 2.0;
-
-/// Such points reopen the exploration once they carry more than this part of the error of log Z; before anything is sampled, one is enough.
+/// Fresh points that the bounds should have held deeper reopen the exploration once they carry more than this part of the error of log Z.
 const LEFT_OUT_SHARE: f64 = 0.1;
 
 /// Variance that the volumes may add to log Z, as a fraction of that of the likelihood's scatter, or of `1/n_eff` where that is more: draws
@@ -39,13 +35,11 @@ const VOLUME_DRAWS_MAX: f64 = 100.0;
 /// Fresh points per effective point beyond which a run gives up.
 const CALLS_PER_EFFECTIVE_MAX: f64 = 100.0;
 
-/// Times that exploration opens again at most.
-const N_REOPENED_MAX: usize = 20;
-
 #[derive(Debug)]
 pub(super) struct Sampling {
     n_like_exploration: usize,
     f_live: f64,
+    cover: Option<Cover>,
     /// Of each shell: member draws that end in it, as a fraction, by the counts of the exploration alone, so that the number
     /// of draws asked for does not depend on the counts it will be added to.
     shell_yield: Vec<f64>,
@@ -57,8 +51,8 @@ pub(super) struct Sampling {
 const N_FRUITLESS_MAX: usize = 20;
 
 impl Sampling {
-    pub(super) fn new(n_like_exploration: usize, f_live: f64) -> Self {
-        Self { n_like_exploration, f_live, shell_yield: Vec::new(), n_fruitless: 0 }
+    pub(super) fn new(n_like_exploration: usize, f_live: f64, cover: Option<Cover>) -> Self {
+        Self { n_like_exploration, f_live, cover, shell_yield: Vec::new(), n_fruitless: 0 }
     }
 
     pub(super) fn n_like_exploration(&self) -> usize {
@@ -188,50 +182,28 @@ impl State {
 
     fn n_like_exploration(&self) -> usize {
         match &self.stage {
-            Stage::Exploration(_) => self.samples.len(),
+            Stage::Exploration(_) | Stage::Scouting(_) => self.samples.len(),
             Stage::Sampling(sampling) => sampling.n_like_exploration(),
         }
     }
 
-    /// Goes back to exploring when one fresh point carries so much weight that a peak must have been missed; what was sampled
+    /// Goes back when one fresh point carries so much weight that a peak must have been missed; what was sampled
     /// so far shapes the new bounds and so becomes part of the exploration.
-    pub(super) fn reopen_at_spike(&mut self) {
-        if self.n_reopened == N_REOPENED_MAX || !matches!(self.stage, Stage::Sampling(_)) {
+    pub(super) fn scout_at_spike(&mut self) {
+        let Stage::Sampling(sampling) = &self.stage else { return };
+        if !self.may_reopen() || !self.every_shell_sampled() {
             return;
         }
-        let left_out = self.left_out();
-        let missed = if self.every_shell_sampled() {
-            let fresh = self.evidence(false);
-            let regions = self.shells.regions(&self.samples, false);
-            let log_weight = shell_log_weights(&regions.volumes, self.samples.log_l(), &regions.of_point);
-            let share: f64 = left_out.iter().map(|&id| (log_weight[id] - fresh.log_z).exp()).sum();
-            share > LEFT_OUT_SHARE * fresh.log_z_error
-                || fresh.max_weight_share > SPIKE_SHARE.max(SPIKE_POINTS / fresh.n_points as f64)
-        } else {
-            !left_out.is_empty()
-        };
-        if missed {
-            self.n_reopened += 1;
-            if self.n_reopened == N_REOPENED_MAX {
-                self.warnings.push(format!(
-                    "exploration was opened again {N_REOPENED_MAX} times and peaks are still met by chance: log Z may be too low; raise n_live"
-                ));
-            }
-            self.shells.reopen(&self.samples);
-            self.samples.reopen();
-            self.stage = Stage::Exploration(Exploration::reopened(&self.options));
+        let fresh = self.evidence(false);
+        let cover = sampling.cover;
+        let (left_out, share) = cover.map_or_else(Default::default, |cover| self.left_out(&cover, false));
+        if share > LEFT_OUT_SHARE * fresh.log_z_error {
+            self.scout_from(left_out, cover);
+        } else if fresh.max_weight_share > SPIKE_SHARE.max(SPIKE_POINTS / fresh.n_points as f64) {
+            let log_weight = self.log_weights(false);
+            let heaviest = (0..log_weight.len()).max_by(|&a, &b| log_weight[a].total_cmp(&log_weight[b]));
+            self.scout_from(heaviest.into_iter().collect(), cover);
         }
-    }
-
-    /// Points as good as those in the innermost bound that were left out by one that is a good deal larger.
-    fn left_out(&self) -> Vec<usize> {
-        let log_v = self.shells.log_bounds();
-        let innermost = log_v.len() - 1;
-        let threshold = self.shells.threshold(innermost);
-        let deep = |shell: usize| shell < innermost && log_v[shell + 1] - log_v[innermost] >= LEFT_OUT_DEPTH;
-        let is_left_out =
-            |id: &usize| self.samples.log_l()[*id] >= threshold && self.samples.shell(*id).is_some_and(deep);
-        (0..self.samples.len()).filter(is_left_out).collect()
     }
 
     /// How many more points which shell should get now.

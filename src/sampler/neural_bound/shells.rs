@@ -185,6 +185,40 @@ impl Shells {
         self.shells.iter().map(Shell::log_bound).collect()
     }
 
+    /// The newest bound, unless it is the cube.
+    pub(super) fn newest(&self) -> Option<&NeuralBound> {
+        self.shells.last().and_then(|shell| match &shell.bound {
+            Bound::Neural(bound) => Some(&**bound),
+            Bound::UnitCube { .. } => None,
+        })
+    }
+
+    /// Whether the newest bound does not reach as deep as an earlier one.
+    pub(super) fn is_behind(&self) -> bool {
+        let newest = self.shells.last().map_or(f64::NEG_INFINITY, |s| s.threshold);
+        self.shells.iter().any(|s| s.threshold > newest)
+    }
+
+    /// Which of `rows` `[n, n_dim]` lie in a shell whose bound has a volume, as a logarithm, of at most `log_v_most`.
+    pub(super) fn are_deep(&self, rows: &[f64], log_v_most: f64) -> Vec<bool> {
+        let n_dim = self.n_dim;
+        let log_v = self.log_bounds();
+        let first = log_v.iter().position(|v| *v <= log_v_most).unwrap_or(self.shells.len());
+        let mut deep = vec![false; rows.len() / n_dim];
+        let mut open: Vec<usize> = (0..deep.len()).collect();
+        for k in (first..self.shells.len()).rev() {
+            let rest: Vec<f64> = open.iter().flat_map(|&k| &rows[k * n_dim..(k + 1) * n_dim]).copied().collect();
+            let located = self.shells[k].bound.locate(&rest, n_dim);
+            let mut cells = located.iter();
+            open.retain(|&row| {
+                let inside = cells.next().is_some_and(Option::is_some);
+                deep[row] |= inside && log_v[k] <= log_v_most;
+                !inside
+            });
+        }
+        deep
+    }
+
     /// Most cells that any of the bounds has.
     pub(super) fn n_cells_max(&self) -> usize {
         self.shells.iter().map(|s| s.cells.len()).max().unwrap_or(1)
