@@ -39,17 +39,17 @@ pub(crate) fn threshold(
     }
     let order = argsort(log_l);
     let at = |k: usize| log_l[order[k]];
-    let above = || log_l.iter().zip(weight).filter(|(l, _)| **l >= current);
+    let above = || log_l.iter().zip(weight).filter(|(l, w)| **l >= current && **w > 0.0);
     let n_above = above().count();
     let enough = n_points_enough as f64 / n_above.max(1) as f64;
     let share = if enough < 0.25 { enough.max(SHARE_LEAST) } else { SHARE };
     let volume = share * above().map(|(_, w)| w).sum::<f64>();
     let mut sum = 0.0;
-    let half = order.iter().rev().take_while(|k| {
+    let inner = order.iter().rev().take_while(|k| {
         sum += weight[**k];
         sum <= volume
     });
-    let mut first = n - half.count().clamp(n_points_least, n - 1);
+    let mut first = n - inner.count().clamp(n_points_least, n - 1);
     let mut plateau_skipped = false;
     if at(first - 1) == at(first) || at(first) == f64::NEG_INFINITY {
         let above = (first..n).find(|&k| at(k) > at(first));
@@ -76,16 +76,16 @@ mod tests {
     }
 
     #[test]
-    fn half_the_volume_lies_above() {
+    fn two_thirds_of_the_volume_lie_above() {
         let log_l: Vec<f64> = (0..10).map(f64::from).collect();
-        assert_eq!(of(&log_l, 3, 2), Some(5.0));
+        assert_eq!(of(&log_l, 3, 2), Some(4.0));
         assert_eq!(of(&log_l, 7, 2), Some(3.0));
         assert_eq!(of(&log_l, 10, 2), None);
         // Heavy points count for more; those below the current threshold for nothing.
         let mut weight = vec![1.0; 10];
-        weight[9] = 9.0;
+        weight[9] = 20.0;
         assert_eq!(threshold(&log_l, &weight, f64::NEG_INFINITY, 10, 1, 1).map(|t| t.log_l), Some(9.0));
-        assert_eq!(threshold(&log_l, &[1.0; 10], 4.0, 10, 1, 1).map(|t| t.log_l), Some(7.0));
+        assert_eq!(threshold(&log_l, &[1.0; 10], 3.0, 10, 1, 1).map(|t| t.log_l), Some(6.0));
         // So many points are enough.
         assert_eq!(threshold(&log_l, &[1.0; 10], f64::NEG_INFINITY, 2, 1, 1).map(|t| t.log_l), Some(8.0));
         let many: Vec<f64> = (0..1000).map(f64::from).collect();

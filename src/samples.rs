@@ -12,7 +12,7 @@ pub enum Phase {
     Sampling,
 }
 
-/// A point that belongs to no shell: a paid-for point that no later draw made use of.
+/// A point that belongs to no shell: one that no later draw made use of, or where a scout went.
 pub(crate) const NO_SHELL: u32 = u32::MAX;
 
 /// Every point whose likelihood was evaluated; the index of a point is its id.
@@ -70,7 +70,7 @@ impl Samples {
     }
 
     /// The log L that each point was required to exceed (softly, for bounds) when it was drawn, `[n_points]`; -inf for points of the
-    /// whole unit cube.
+    /// whole unit cube, NaN for those of scouts, whose place was chosen.
     pub fn log_l_birth(&self) -> &[f64] {
         &self.log_l_birth
     }

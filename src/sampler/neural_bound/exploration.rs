@@ -27,6 +27,9 @@ const N_LIVE_LEAST: f64 = 0.25;
 /// A bound is built from at most so many times as many live points as are needed.
 const MANY_LIVE: usize = 3;
 
+/// Steps of the fixed point that finds how to choose them.
+const N_SCALINGS: usize = 50;
+
 /// A shell is left to the one in front of it when it holds less than this fraction of its bound and less than that share of the
 /// evidence: finding points in it would cost more draws than it is worth.
 const SHELL_FRACTION_MIN: f64 = 0.01;
@@ -48,7 +51,7 @@ pub(super) struct Exploration {
     finished: bool,
     /// Live points that the newest bound was built around.
     n_enclosed: usize,
-    /// The next bound goes around a spike that the newest bound left outside: it need not be smaller.
+    /// The next bound goes around all points from this log L on, of which bounds left some outside: it need not be smaller.
     reopened: Option<f64>,
 }
 
@@ -69,7 +72,7 @@ impl Exploration {
         }
     }
 
-    /// Exploration that opens again around a spike: a bound is due at once.
+    /// Exploration that opens again around the points from `level` on: a bound is due at once.
     pub(super) fn reopened(options: &Options, level: f64) -> Self {
         Self { n_update_iter: i64::MAX, reopened: Some(level), ..Self::new(options) }
     }
@@ -213,11 +216,12 @@ impl State {
             }
             return Ok(());
         };
+        let is_tie = reopened.is_some_and(|level| log_l.iter().filter(|l| **l == level).count() > 1);
         let is_live = |(_, l): &(&f64, &f64)| **l >= threshold.log_l;
         let live_weight: Vec<f64> = log_weight.iter().zip(log_l).filter(is_live).map(|(w, _)| *w).collect();
         let live = Live {
             threshold: threshold.log_l,
-            at_edge: threshold.plateau_skipped || threshold.log_l == max,
+            at_edge: threshold.plateau_skipped || threshold.log_l == max || is_tie,
             log_volume: log_sum_exp(&live_weight),
         };
         let options = self.bound_options();
@@ -259,6 +263,10 @@ impl State {
                 self.shells.accept(candidate);
             }
             failed => {
+                if reopened.is_some() {
+                    self.give_up_reopening();
+                }
+                let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
                 self.shells.raise_last_threshold(live.threshold);
                 e.n_rejected += 1;
                 if e.n_rejected == N_REJECTED_MAX {
@@ -277,8 +285,8 @@ impl State {
         Ok(())
     }
 
-    /// The points that a bound is built from: all, but of many more live points than are needed only a sample that is uniform in volume, and those
-    /// that showed the way.
+    /// The points that a bound is built from: all, but of many more live points than are needed only a sample that is uniform in volume, and what scouts
+    /// found.
     fn for_bound(&self, threshold: f64, n_live: usize, weight: &[f64]) -> Vec<usize> {
         let log_l = self.samples.log_l();
         let most = MANY_LIVE * self.options.n_live.max(self.n_enough());
@@ -286,9 +294,17 @@ impl State {
             return (0..log_l.len()).collect();
         }
         let live = || (0..log_l.len()).filter(|&id| log_l[id] >= threshold);
-        let total: f64 = live().map(|id| weight[id]).sum();
+        // Each with the probability `scale * weight`, one at most, so that they are `most` on average.
+        let mut scale = 1.0;
+        for _ in 0..N_SCALINGS {
+            let n: f64 = live().map(|id| (scale * weight[id]).min(1.0)).sum();
+            scale *= most as f64 / n;
+        }
+        let thinned = systematic(live().map(|id| (id, (scale * weight[id]).min(1.0))));
+        if thinned.len() < self.options.n_live / 2 {
+            return (0..log_l.len()).collect();
+        }
         let mut chosen: Vec<bool> = log_l.iter().map(|l| *l < threshold).collect();
-        let thinned = systematic(live().map(|id| (id, weight[id] / total)), most);
         thinned.iter().chain(&self.guides).for_each(|&id| chosen[id] = true);
         (0..log_l.len()).filter(|&id| chosen[id]).collect()
     }
@@ -335,7 +351,8 @@ impl State {
         let mut n_live = self.n_live();
         if self.shells.is_behind() {
             let newest = self.shells.threshold(self.shells.len() - 1);
-            n_live = n_live.max(self.samples.log_l().iter().filter(|l| **l >= newest).count());
+            let points = self.samples.log_l().iter().zip(self.samples.shells());
+            n_live = n_live.max(points.filter(|(l, shell)| **l >= newest && **shell != NO_SHELL).count());
         }
         let regions = self.shells.regions(&self.samples, true);
         let log_weight = shell_log_weights(&regions.volumes, self.samples.log_l(), &regions.of_point);
@@ -360,7 +377,7 @@ impl State {
     }
 
     /// Ends the exploration: shells with next to nothing in them go, bounds and counts of the exploration stay as they are from here on.
-    pub(super) fn freeze(&mut self, cover: Option<Cover>, pool: &CpuPool) {
+    pub(super) fn freeze(&mut self, bulk: Option<Cover>, pool: &CpuPool) {
         let evidence = self.evidence(true);
         let fraction = self.shells.exploration_fractions(&self.samples);
         let holds_something = |(s, fraction): (&ShellEvidence, &f64)| {
@@ -392,6 +409,6 @@ impl State {
         }
         let f_live = self.f_live();
         self.shells.freeze(&keep, pool);
-        self.stage = Stage::Sampling(super::sampling::Sampling::new(self.samples.len(), f_live, cover));
+        self.stage = Stage::Sampling(super::sampling::Sampling::new(self.samples.len(), f_live, bulk));
     }
 }

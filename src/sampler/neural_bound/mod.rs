@@ -94,7 +94,7 @@ impl NeuralBoundSampler {
         self
     }
 
-    /// New points above the newest bound's threshold before the next bound is tried. Default: as many as live points.
+    /// New points above the newest bound's threshold before the next bound is tried. Default: half as many as live points (nautilus: as many).
     pub fn n_update(mut self, n_update: usize) -> Self {
         self.options.n_update = Some(n_update);
         self
@@ -216,7 +216,7 @@ impl NeuralBoundSampler {
             o.n_update != Some(0),
             "n_update",
             "0".into(),
-            "must be at least 1; leave it out for as many as live points",
+            "must be at least 1; leave it out for half as many as live points",
         )?;
         check(
             o.n_like_new_bound != Some(0),
@@ -276,9 +276,9 @@ struct State {
     stage: Stage,
     pending: Option<Pending>,
     train_s: f64,
-    /// Times that the sampling phase met a spike and exploration opened again.
+    /// Times that exploration opened again around something that was left out.
     n_reopened: usize,
-    /// Points that scouts found outside of bounds: new bounds enclose them, and they count for nothing else.
+    /// Points that were found outside of bounds: new bounds are built from all of them.
     guides: Vec<usize>,
     warnings: Vec<String>,
 }
@@ -423,9 +423,10 @@ impl Sampler for NeuralBoundSampler {
             Stage::Exploration(_) | Stage::Scouting(_) => Phase::Exploration,
             Stage::Sampling(_) => Phase::Sampling,
         };
+        let is_scout = matches!(state.stage, Stage::Scouting(_));
         let rows = pending.u.rows().into_iter().zip(&pending.place).zip(&evaluated.log_l).zip(evaluated.derived.rows());
         for (((u, &place), &log_l), derived) in rows {
-            let birth = state.shells.threshold(place.shell as usize);
+            let birth = if is_scout { f64::NAN } else { state.shells.threshold(place.shell as usize) };
             state.samples.push(&u.to_vec(), log_l, &derived.to_vec(), birth, place, phase);
         }
         state.learn(evaluated.log_l.len())

@@ -39,7 +39,8 @@ const CALLS_PER_EFFECTIVE_MAX: f64 = 100.0;
 pub(super) struct Sampling {
     n_like_exploration: usize,
     f_live: f64,
-    cover: Option<Cover>,
+    /// Where the posterior lies, as far as it is smaller than the cube.
+    bulk: Option<Cover>,
     /// Of each shell: member draws that end in it, as a fraction, by the counts of the exploration alone, so that the number
     /// of draws asked for does not depend on the counts it will be added to.
     shell_yield: Vec<f64>,
@@ -51,8 +52,8 @@ pub(super) struct Sampling {
 const N_FRUITLESS_MAX: usize = 20;
 
 impl Sampling {
-    pub(super) fn new(n_like_exploration: usize, f_live: f64, cover: Option<Cover>) -> Self {
-        Self { n_like_exploration, f_live, cover, shell_yield: Vec::new(), n_fruitless: 0 }
+    pub(super) fn new(n_like_exploration: usize, f_live: f64, bulk: Option<Cover>) -> Self {
+        Self { n_like_exploration, f_live, bulk, shell_yield: Vec::new(), n_fruitless: 0 }
     }
 
     pub(super) fn n_like_exploration(&self) -> usize {
@@ -195,14 +196,20 @@ impl State {
             return;
         }
         let fresh = self.evidence(false);
-        let cover = sampling.cover;
-        let (left_out, share) = cover.map_or_else(Default::default, |cover| self.left_out(&cover, false));
-        if share > LEFT_OUT_SHARE * fresh.log_z_error {
-            self.scout_from(left_out, cover);
-        } else if fresh.max_weight_share > SPIKE_SHARE.max(SPIKE_POINTS / fresh.n_points as f64) {
+        for cover in [Some(self.top()), sampling.bulk].into_iter().flatten() {
+            let (left_out, share) = self.left_out(&cover, false);
+            if share > LEFT_OUT_SHARE * fresh.log_z_error {
+                return self.scout_from(left_out, cover);
+            }
+        }
+        if fresh.max_weight_share > SPIKE_SHARE.max(SPIKE_POINTS / fresh.n_points as f64) {
             let log_weight = self.log_weights(false);
             let heaviest = (0..log_weight.len()).max_by(|&a, &b| log_weight[a].total_cmp(&log_weight[b]));
-            self.scout_from(heaviest.into_iter().collect(), cover);
+            if let Some(id) = heaviest {
+                let top = self.top();
+                let level = top.level.min(self.samples.log_l()[id]);
+                self.scout_from(vec![id], Cover { level, log_v_most: top.log_v_most });
+            }
         }
     }
 

@@ -32,19 +32,24 @@ const SCALE_LEAST: f64 = 0.01;
 /// Calls of the patrol at most, as a fraction of `n_live`.
 const PATROL_CALLS: f64 = 0.25;
 
-/// Scouts that walk on from what was found, and steps of each.
-const N_SCOUTS: usize = 100;
+/// Points of the posterior that the patrol starts from.
+const N_POSTERIOR: usize = 2000;
+
+/// Scouts that walk on from what was found, for each 1000 live points, and steps of each.
+const N_SCOUTS: usize = 50;
 const N_ROUNDS: usize = 40;
 
 /// Part of the scouts' calls that should stay above the level; else the next steps are shorter or longer by a factor.
 const ACCEPTED: std::ops::Range<f64> = 0.15..0.35;
 const SCALE_FACTOR: f64 = 1.5;
 
-/// Exploration opens again when more of the posterior than this lies outside, in units of the error of log Z aimed at.
+/// Exploration opens again when more of the posterior than this lies outside, in units of the error of log Z aimed at; what a patrol cannot see
+/// is nothing to aim at.
 const LOST_SHARE: f64 = 0.1;
+const N_EFF_MOST: f64 = 1e5;
 
 /// Times that exploration opens again at most.
-const N_REOPENED_MAX: usize = 20;
+const N_REOPENED_MAX: usize = 10;
 
 /// The stream of scouts, beside those that train; beside those of its rounds, the one that tells what is lost.
 const SCOUT_STREAM: u64 = 1 << 32;
@@ -54,9 +59,9 @@ const LOST_STREAM: u64 = 1 << 32;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cover {
     /// Points with log L at or above it.
-    level: f64,
+    pub(super) level: f64,
     /// They should lie in shells of bounds whose volume, as a logarithm, is at most this.
-    log_v_most: f64,
+    pub(super) log_v_most: f64,
 }
 
 #[derive(Debug)]
@@ -104,8 +109,8 @@ impl Scouting {
 }
 
 impl State {
-    /// What the bounds should hold by the word of the exploration, and points of the posterior; none where nothing smaller than the cube does.
-    fn cover(&self) -> Option<(Cover, Vec<usize>)> {
+    /// Points of the posterior by the word of the exploration, and what should hold most of it where that is not all of the cube.
+    fn posterior(&self) -> (Vec<usize>, Option<Cover>) {
         let log_l = self.samples.log_l();
         let log_weight = self.log_weights(true);
         let mut ids: Vec<usize> = (0..log_l.len()).filter(|&id| log_weight[id] > f64::NEG_INFINITY).collect();
@@ -119,15 +124,14 @@ impl State {
             below < SHARE_BELOW * total
         });
         let n_below = n_below.count();
-        let level = log_l[*ids.get(n_below)?];
+        let Some(level) = ids.get(n_below).map(|id| log_l[*id]) else { return Default::default() };
         let log_volume: Vec<f64> = ids[n_below..].iter().map(|&id| log_weight[id] - log_l[id]).collect();
-        let log_v_most = log_sum_exp(&log_volume) + DEPTH;
-        if log_v_most >= 0.0 {
-            return None;
-        }
-        let shares = ids.iter().zip(&weight).map(|(id, w)| (*id, w / total));
-        let posterior = systematic(shares, self.options.n_live);
-        (!posterior.is_empty()).then_some((Cover { level, log_v_most }, posterior))
+        // Ellipsoids alone may be larger: what the bound for this level holds is inside.
+        let of_level = (0..self.shells.len()).rev().find(|&k| self.shells.threshold(k) <= level).unwrap_or(0);
+        let log_v_most = (log_sum_exp(&log_volume) + DEPTH).max(self.shells.log_bounds()[of_level]);
+        let expected = ids.iter().zip(&weight).map(|(id, w)| (*id, w * N_POSTERIOR as f64 / total));
+        let bulk = Some(Cover { level, log_v_most }).filter(|bulk| bulk.log_v_most < 0.0);
+        (systematic(expected), bulk)
     }
 
     /// Points that `cover` should hold and does not, and the part of the evidence that they carry.
@@ -144,28 +148,58 @@ impl State {
         (ids, share)
     }
 
+    /// Part of the posterior that may lie outside.
+    fn lost_most(&self) -> f64 {
+        LOST_SHARE / self.options.targets.n_eff.min(N_EFF_MOST).sqrt()
+    }
+
+    /// Exploration does not open again: it was to no avail.
+    pub(super) fn give_up_reopening(&mut self) {
+        self.n_reopened = N_REOPENED_MAX;
+        self.warnings.push(
+            "part of the posterior lies outside of the bounds and no bound could be put around it: log Z may be too low; raise n_live"
+                .into(),
+        );
+    }
+
     /// Whether exploration may open again.
     pub(super) fn may_reopen(&self) -> bool {
         self.n_reopened < N_REOPENED_MAX
     }
 
-    /// Sends scouts out at the end of the exploration; freezes the bounds where there is no border to patrol.
-    pub(super) fn patrol(&mut self, pool: &CpuPool) {
-        match self.cover().filter(|_| self.may_reopen()) {
-            None => self.freeze(None, pool),
-            Some((cover, posterior)) => {
-                let (found, lost) = self.left_out(&cover, true);
-                self.stage = Stage::Scouting(self.scouting(cover, posterior, found, lost));
-            }
-        }
+    /// What the innermost bound should hold.
+    pub(super) fn top(&self) -> Cover {
+        let innermost = self.shells.len() - 1;
+        let log_v = self.shells.log_bounds()[innermost];
+        Cover { level: self.shells.threshold(innermost), log_v_most: log_v + DEPTH }
     }
 
-    /// Sends scouts out from points that the sampling phase met.
-    pub(super) fn scout_from(&mut self, found: Vec<usize>, cover: Option<Cover>) {
-        let now = self.cover();
-        let nothing = Cover { level: f64::NEG_INFINITY, log_v_most: 0.0 };
-        let cover = cover.or(now.as_ref().map(|(cover, _)| *cover)).unwrap_or(nothing);
-        let posterior = now.map_or_else(|| found.clone(), |(_, posterior)| posterior);
+    /// Sends scouts out at the end of the exploration: from points that the innermost bound left out, else across the borders around the posterior.
+    /// Freezes the bounds where there is neither.
+    pub(super) fn patrol(&mut self, pool: &CpuPool) {
+        let (posterior, bulk) = self.posterior();
+        let top = self.top();
+        let (found, _) = self.left_out(&top, true);
+        self.stage = match bulk {
+            _ if posterior.is_empty() || !self.may_reopen() => return self.freeze(bulk, pool),
+            _ if !found.is_empty() => {
+                let scouting = self.scouting(top, posterior, found, f64::INFINITY);
+                Stage::Scouting(Scouting { n_rounds: 1, ..scouting })
+            }
+            Some(bulk) => {
+                let (found, lost) = self.left_out(&bulk, true);
+                Stage::Scouting(self.scouting(bulk, posterior, found, lost))
+            }
+            None => return self.freeze(None, pool),
+        };
+    }
+
+    /// Sends scouts out from points that the sampling phase met and `cover` should hold.
+    pub(super) fn scout_from(&mut self, found: Vec<usize>, cover: Cover) {
+        let (mut posterior, _) = self.posterior();
+        if posterior.is_empty() {
+            posterior.clone_from(&found);
+        }
         let scouting = self.scouting(cover, posterior, found, f64::INFINITY);
         self.stage = Stage::Scouting(Scouting { frozen: true, n_rounds: 1, ..scouting });
     }
@@ -175,7 +209,7 @@ impl State {
             cover,
             f_live: self.f_live(),
             frozen: false,
-            stream: self.shells.training_stream().substream(SCOUT_STREAM + self.n_reopened as u64),
+            stream: self.shells.training_stream().substream(SCOUT_STREAM + self.samples.len() as u64),
             posterior,
             found,
             lost,
@@ -203,25 +237,23 @@ impl State {
                 return true;
             }
             let round = scouting.n_rounds;
-            let scouts = match round {
-                0 => scouting.posterior.clone(),
-                // The last ones found first: they are the farthest.
-                1 => scouting
-                    .found
-                    .iter()
-                    .rev()
-                    .cycle()
-                    .take(N_SCOUTS.min(N_SCOUTS * scouting.found.len()))
-                    .copied()
-                    .collect(),
+            // What the patrol cannot find has no weight.
+            let in_vain = round == 1 && scouting.out == 0.0 && scouting.lost < self.lost_most();
+            let n_scouts = (N_SCOUTS * self.options.n_live).div_ceil(1000).min(4 * N_SCOUTS);
+            let scouts: Vec<usize> = match round {
+                0 => self.inside(scouting),
+                1 => scouting.found.iter().rev().cycle().take(n_scouts).copied().collect(),
                 _ => scouting.scouts.clone(),
             };
-            if scouts.is_empty() || round > N_ROUNDS {
+            if scouts.is_empty() || round > N_ROUNDS || in_vain {
                 return false;
             }
-            let scale = match scouting.n_accepted as f64 / scouting.n_queued as f64 {
-                accepted if round > 1 && accepted < ACCEPTED.start => scouting.scale / SCALE_FACTOR,
-                accepted if round > 1 && accepted > ACCEPTED.end => scouting.scale * SCALE_FACTOR,
+            // A round without a single call went nowhere near: too far.
+            let accepted = scouting.n_accepted as f64 / scouting.n_queued.max(1) as f64;
+            let scale = match round {
+                0 | 1 => scouting.scale,
+                _ if accepted < ACCEPTED.start => scouting.scale / SCALE_FACTOR,
+                _ if accepted > ACCEPTED.end => scouting.scale * SCALE_FACTOR,
                 _ => scouting.scale,
             };
             let stream = scouting.stream.substream(round as u64);
@@ -244,6 +276,14 @@ impl State {
         }
     }
 
+    /// Points of the posterior that lie where they should.
+    fn inside(&self, scouting: &Scouting) -> Vec<usize> {
+        let log_v = self.shells.log_bounds();
+        let is_inside =
+            |id: &&usize| self.samples.shell(**id).is_some_and(|shell| log_v[shell] <= scouting.cover.log_v_most);
+        scouting.posterior.iter().filter(is_inside).copied().collect()
+    }
+
     /// Part of the posterior that lies outside, as patrol and scouts tell: as much comes back as goes out.
     fn lost(&self, scouting: &Scouting, pool: &CpuPool) -> f64 {
         if scouting.out == 0.0 || scouting.scouts.is_empty() {
@@ -252,8 +292,15 @@ impl State {
         let n_steps = (scouting.posterior.len() * N_STEPS).div_ceil(scouting.scouts.len());
         let stream = scouting.stream.substream(LOST_STREAM);
         let steps = self.steps(scouting, &scouting.scouts, n_steps, None, &stream, pool);
-        let n_back = 1 + steps.iter().filter(|step| step.inside).count();
-        scouting.out * (n_steps * scouting.scouts.len()) as f64 / n_back as f64
+        // Scouts are spread evenly above the level, the posterior is not.
+        let log_l: Vec<f64> = scouting.scouts.iter().map(|&id| self.samples.log_l()[id]).collect();
+        let max = log_l.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weight: Vec<f64> = log_l.iter().map(|l| (l - max).exp()).collect();
+        let total = weight.iter().sum::<f64>() * n_steps as f64;
+        let back: f64 = steps.iter().filter(|step| step.inside).map(|step| weight[step.scout]).sum();
+        // As if one of the steps came back where none did.
+        let ratio = scouting.out * total / back.max(1.0);
+        ratio / (1.0 + ratio)
     }
 
     /// `n_steps` from each of the points `from`, with the covariance of its neighbours and of length `scale` (none: a random one), as in the
@@ -271,17 +318,23 @@ impl State {
     ) -> Vec<Step> {
         const CHUNK: usize = 64;
         let n_dim = self.space.n_dim;
-        let known: Vec<usize> = scouting.posterior.iter().chain(&scouting.found).copied().collect();
+        // Steps of random length are those of the patrol: to and fro they depend on the same points.
+        let found: &[usize] = if scale.is_some() { &scouting.found } else { &[] };
+        let known: Vec<usize> = scouting.posterior.iter().chain(found).copied().collect();
         let n_neighbours = (2 * n_dim + 2).min(known.len());
         let is_periodic = |k: usize| self.space.periodic.contains(&k);
         let delta = |id: usize, at: usize| {
             let pairs = self.samples.row(id).iter().zip(self.samples.row(at)).map(|(y, x)| y - x).enumerate();
             pairs.map(|(k, delta)| if is_periodic(k) { delta - delta.round() } else { delta })
         };
-        let mut unit = vec![f64::MIN_POSITIVE; n_dim];
+        let (mut mean, mut unit) = (vec![0.0; n_dim], vec![0.0; n_dim]);
         for &id in &scouting.posterior {
-            unit.iter_mut().zip(delta(id, scouting.posterior[0])).for_each(|(sum, delta)| *sum += delta * delta);
+            for ((mean, unit), delta) in mean.iter_mut().zip(&mut unit).zip(delta(id, scouting.posterior[0])) {
+                *mean += delta / scouting.posterior.len() as f64;
+                *unit += delta * delta / scouting.posterior.len() as f64;
+            }
         }
+        unit.iter_mut().zip(&mean).for_each(|(unit, mean)| *unit = (*unit - mean * mean).max(f64::MIN_POSITIVE));
         let steps_from = |index: usize| {
             let distance: Vec<f64> =
                 known.iter().map(|&id| delta(id, from[index]).zip(&unit).map(|(d, unit)| d * d / unit).sum()).collect();
@@ -336,7 +389,7 @@ impl State {
         let Stage::Scouting(scouting) = &self.stage else { return };
         let cover = scouting.cover;
         let lost = scouting.lost.max(self.lost(scouting, pool));
-        if scouting.found.is_empty() || lost < LOST_SHARE / self.options.targets.n_eff.sqrt() {
+        if scouting.found.is_empty() || lost < self.lost_most() {
             return self.freeze(Some(cover), pool);
         }
         let (found, frozen) = (scouting.found.clone(), scouting.frozen);
@@ -344,7 +397,7 @@ impl State {
         self.n_reopened += 1;
         if !self.may_reopen() {
             self.warnings.push(format!(
-                "exploration was opened again {N_REOPENED_MAX} times and peaks are still met by chance: log Z may be too low; raise n_live"
+                "exploration was opened again {N_REOPENED_MAX} times around what bounds had left out, and no more: log Z may be too low; raise n_live"
             ));
         }
         if frozen {
@@ -355,12 +408,12 @@ impl State {
     }
 }
 
-/// About `n` of the items, each in proportion to its share.
-pub(super) fn systematic<T>(shares: impl Iterator<Item = (T, f64)>, n: usize) -> Vec<T> {
+/// A systematic sample of the items, each as often as it is expected, but once at most.
+pub(super) fn systematic<T>(expected: impl Iterator<Item = (T, f64)>) -> Vec<T> {
     let mut sum = 0.0;
-    let chosen = shares.filter(|(_, share)| {
+    let chosen = expected.filter(|(_, expected)| {
         let before = sum;
-        sum += share * n as f64;
+        sum += expected;
         f64::floor(sum) > f64::floor(before)
     });
     chosen.map(|(item, _)| item).collect()
@@ -376,4 +429,115 @@ fn walk(at: &[f64], nearby: &[f64], scale: Option<f64>, draw: &mut Draw) -> Vec<
         end.iter_mut().zip(y).for_each(|(x, y)| *x += factor * y);
     }
     end
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array1;
+
+    use super::*;
+    use crate::batch::Evaluated;
+    use crate::sampler::neural_bound::NeuralBoundSampler;
+    use crate::sampler::{Sampler, Space};
+
+    #[test]
+    fn a_systematic_sample_has_each_item_as_often_as_expected() {
+        let items = (0..1000).map(|k| (k, if k < 500 { 0.1 } else { 0.3 }));
+        let chosen = systematic(items);
+        assert!((199..=200).contains(&chosen.len()));
+        let light = chosen.iter().filter(|k| **k < 500).count();
+        assert!((49..=50).contains(&light), "{light} of {}", chosen.len());
+        // Once at most, however heavy.
+        assert_eq!(systematic([(1, 5.0), (2, 0.5), (3, 0.5)].into_iter()), [1, 3]);
+    }
+
+    /// Sampler of a round Gaussian in two dimensions, on the sides of a periodic square or in its middle, at the end of the exploration.
+    fn explored(centre: f64) -> (NeuralBoundSampler, CpuPool) {
+        let pool = CpuPool::new(2, "sampler").unwrap();
+        let space = Space { n_dim: 2, n_derived: 0, periodic: vec![0, 1], prior: String::new() };
+        let mut sampler = NeuralBoundSampler::default().n_live(500).n_networks(0).n_eff(1000.0).seed(3);
+        sampler.start(&space).unwrap();
+        while sampler.state.as_ref().is_some_and(|state| matches!(state.stage, Stage::Exploration(_))) {
+            step(&mut sampler, &pool, centre);
+        }
+        (sampler, pool)
+    }
+
+    fn log_l(u: &[f64], centre: f64) -> f64 {
+        let square = |x: f64| (x - centre - (x - centre).round()).powi(2);
+        -0.5 * u.iter().map(|x| square(*x)).sum::<f64>() / (0.03f64 * 0.03)
+    }
+
+    fn step(sampler: &mut NeuralBoundSampler, pool: &CpuPool, centre: f64) {
+        let Some(proposal) = sampler.propose(pool, usize::MAX).unwrap() else { panic!("nothing is left to do") };
+        let log_l: Array1<f64> = proposal.u.rows().into_iter().map(|u| log_l(&u.to_vec(), centre)).collect();
+        let derived = Array2::zeros((log_l.len(), 0));
+        sampler.update(&Evaluated { log_l, derived, likelihood_cpu_s: 0.0, n_non_finite: 0 }).unwrap();
+    }
+
+    /// Part of the posterior that lies outside of what is taken for inside, found by a patrol and its scouts.
+    fn lost_beyond(quantile: f64, centre: f64) -> f64 {
+        let (mut sampler, pool) = explored(centre);
+        let state = sampler.state.as_mut().unwrap();
+        let (posterior, bulk) = state.posterior();
+        // The volume where `exp(-r^2 / 2)` is the quantile, as if all bounds had cut there.
+        let log_v_most = (-2.0 * quantile.ln() * std::f64::consts::PI * 0.03 * 0.03).ln();
+        let cover = Cover { log_v_most, ..bulk.unwrap() };
+        state.stage = Stage::Scouting(state.scouting(cover, posterior, Vec::new(), 0.0));
+        loop {
+            let state = sampler.state.as_mut().unwrap();
+            if !state.scout(&pool, 7) {
+                break;
+            }
+            step_scouts(state, centre);
+        }
+        let state = sampler.state.as_ref().unwrap();
+        let Stage::Scouting(scouting) = &state.stage else { panic!("no scouts") };
+        assert!(scouting.found.iter().all(|id| state.samples.shell(*id).is_none()));
+        state.lost(scouting, &pool)
+    }
+
+    fn step_scouts(state: &mut State, centre: f64) {
+        let pending = state.pending.take().unwrap();
+        for row in pending.u.rows() {
+            let row = row.to_vec();
+            state.samples.push(
+                &row,
+                log_l(&row, centre),
+                &[],
+                f64::NAN,
+                pending.place[0],
+                crate::samples::Phase::Exploration,
+            );
+        }
+        state.learn_from_scouts(pending.place.len());
+    }
+
+    /// The share is that of few steps over the border: its order is what counts.
+    #[test]
+    fn what_bounds_cut_off_is_found_and_its_share_is_told() {
+        for centre in [0.5, 0.0] {
+            for quantile in [0.3, 0.1] {
+                let lost = lost_beyond(quantile, centre);
+                assert!((quantile / 3.0..3.0 * quantile).contains(&lost), "{lost} of {quantile} at {centre}");
+            }
+        }
+    }
+
+    /// Bounds that follow the likelihood leave nothing to find, at next to no calls.
+    #[test]
+    fn good_bounds_are_patrolled_for_nothing() {
+        let (mut sampler, pool) = explored(0.5);
+        let state = sampler.state.as_mut().unwrap();
+        let n = state.samples.len();
+        state.patrol(&pool);
+        while state.scout(&pool, usize::MAX) {
+            step_scouts(state, 0.5);
+        }
+        let Stage::Scouting(scouting) = &state.stage else { panic!("no scouts") };
+        assert!(scouting.found.is_empty());
+        assert!(state.samples.len() - n < 20, "{} calls", state.samples.len() - n);
+        state.end_scouting(&pool);
+        assert!(matches!(state.stage, Stage::Sampling(_)));
+    }
 }
