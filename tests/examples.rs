@@ -152,10 +152,10 @@ mod with_testing {
         let (table, records) = (out.path().join("table.md"), out.path().join("records.jsonl"));
         let (files, small) =
             ([table.to_str().unwrap(), records.to_str().unwrap()], ["--n-live", "300", "--n-eff", "500"]);
-        let calibrate = |jobs: &str| {
+        let calibrate_with = |jobs: &str, more: &[&str]| {
             let options = ["--problems", "gauss1:3,constant2:2", "--threads", "1", "--jobs", jobs];
-            let output =
-                run("calibrate", &[&small[..], &options, &["--markdown", files[0], "--jsonl", files[1]]].concat());
+            let files = ["--markdown", files[0], "--jsonl", files[1]];
+            let output = run("calibrate", &[&small[..], &options, &files, more].concat());
             assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
             let table = std::fs::read_to_string(&table).unwrap();
             // Three runs may look biased; the exit status says what the table says.
@@ -168,6 +168,7 @@ mod with_testing {
             records.sort_by_key(|record| (record["problem"].to_string(), record["seed"].as_u64()));
             (table, records)
         };
+        let calibrate = |jobs: &str| calibrate_with(jobs, &[]);
         let (table, records) = calibrate("1");
         for text in [
             "command: `cargo calibrate --n-live 300",
@@ -189,6 +190,16 @@ mod with_testing {
             "{table}"
         );
         assert_eq!(log_z(&calibrate("3").1), log_z(&records), "jobs change the result");
+
+        // As if the program had been killed while it wrote its third record.
+        let text = std::fs::read_to_string(out.path().join("records.jsonl")).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let cut = format!("{}\n{}\n{}", lines[0], lines[1], &lines[2][..40]);
+        std::fs::write(out.path().join("records.jsonl"), cut).unwrap();
+        let (_, resumed) = calibrate_with("1", &["--resume"]);
+        assert_eq!(log_z(&resumed), log_z(&records));
+        let text = std::fs::read_to_string(out.path().join("records.jsonl")).unwrap();
+        assert_eq!(text.lines().take(2).collect::<Vec<_>>(), lines[..2], "known runs were made again");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod common;
 mod record;
 mod report;
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
@@ -41,6 +42,9 @@ struct Args {
     /// Write one line of JSON for each run to this file, as soon as it is done
     #[arg(long, value_name = "FILE")]
     jsonl: Option<PathBuf>,
+    /// Go on with the file of --jsonl: runs that it holds are not made again. They must be those of this program with these options
+    #[arg(long, requires = "jsonl")]
+    resume: bool,
     /// Runs side by side, each with the threads of its backends; results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     jobs: u16,
@@ -61,9 +65,13 @@ fn main() -> Result<ExitCode, common::Failure> {
     if let Some(path) = &args.markdown {
         open(path, false);
     }
+    let known = match &args.jsonl {
+        Some(path) if args.resume => records_in(path)?,
+        _ => HashMap::new(),
+    };
     let jsonl = args.jsonl.as_deref().map(|path| open(path, true));
 
-    let lines = run_all(&problems, args.common.seed, usize::from(args.jobs), jsonl)?;
+    let lines = run_all(&problems, args.common.seed, usize::from(args.jobs), jsonl, &known)?;
 
     let mut lines = lines.into_iter();
     let mut rows = Vec::new();
@@ -106,6 +114,7 @@ fn run_all(
     first_seed: u64,
     jobs: usize,
     jsonl: Option<File>,
+    known: &HashMap<String, String>,
 ) -> Result<Vec<Option<String>>, common::Failure> {
     let runs: Vec<String> = problems
         .iter()
@@ -114,14 +123,25 @@ fn run_all(
     let program = std::env::current_exe()?;
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let next = AtomicUsize::new(0);
-    let done = Mutex::new(Done { n: 0, records: vec![None; runs.len()], jsonl });
+    let mut done = Done { n: 0, records: vec![None; runs.len()], jsonl };
+    for (record, run) in done.records.iter_mut().zip(&runs) {
+        *record = known.get(run).cloned();
+    }
+    // What was known is written before anything can end the program.
+    for record in done.records.iter().flatten() {
+        if let Some(file) = &mut done.jsonl {
+            writeln!(file, "{record}")?;
+        }
+    }
+    done.n = done.records.iter().flatten().count();
+    let missing: Vec<usize> = (0..runs.len()).filter(|&index| done.records[index].is_none()).collect();
+    let done = Mutex::new(done);
     let show = std::io::stderr().is_terminal();
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(run) = runs.get(index) else { break };
+                while let Some(&index) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let run = &runs[index];
                     let record = record_of(&program, &arguments, run);
                     let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     done.n += 1;
@@ -140,6 +160,19 @@ fn run_all(
         eprintln!();
     }
     Ok(done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).records)
+}
+
+/// The records of an earlier call, by `problem:seed`; none where there is no such file. What was cut off in mid-line is left out.
+fn records_in(path: &Path) -> Result<HashMap<String, String>, common::Failure> {
+    if !path.exists() {
+        return Ok(HashMap::new());
+    }
+    let text = std::fs::read_to_string(path)?;
+    let key = |line: &str| {
+        let run: Measured = serde_json::from_str(line).ok()?;
+        Some(format!("{}:{}", run.problem, run.seed))
+    };
+    Ok(text.lines().filter_map(|line| Some((key(line)?, line.to_owned()))).collect())
 }
 
 /// What the workers have done so far.

@@ -15,7 +15,8 @@ const MAX_WARNING_SHARE: f64 = 0.05;
 /// What the table needs of a record.
 #[derive(Debug, Deserialize)]
 pub struct Measured {
-    seed: u64,
+    pub problem: String,
+    pub seed: u64,
     n_like: f64,
     n_like_exploration: f64,
     n_eff: f64,
