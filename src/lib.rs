@@ -27,6 +27,18 @@
 //!
 //! Features: `gpu` (default) for devices, `tensor` for tensor likelihoods, which `gpu` brings; without both nothing of wgpu, naga or burn is built.
 #![warn(missing_docs)]
+// No panic reaches a user: what cannot fail is written so that it cannot, and all else is a typed error.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::todo,
+        clippy::unimplemented
+    )
+)]
 
 mod backend;
 mod batch;

@@ -75,8 +75,9 @@ pub(super) struct Cover {
 #[derive(Debug)]
 pub(super) struct Scouting {
     cover: Cover,
-    /// Of the levels that are patrolled.
-    level: usize,
+    /// Of the ladder of levels that are patrolled, and what holds those above the lowest.
+    rung: usize,
+    bulk: Option<Cover>,
     f_live: f64,
     /// The bounds were frozen already: the sampling phase met what was left out.
     frozen: bool,
@@ -119,9 +120,8 @@ impl Scouting {
 }
 
 impl State {
-    /// Points of the posterior by the word of the exploration, and what should hold those above level number `level`: none where that is all of the cube, or where
-    /// there are no so high levels.
-    fn posterior(&self, level: usize) -> (Vec<usize>, Option<Cover>) {
+    /// Points of the posterior by the word of the exploration, and what should hold those above the level of a rung, counted from the lowest; none where there are no more rungs.
+    fn posterior(&self, rung: usize) -> (Vec<usize>, Option<Cover>) {
         let log_l = self.samples.log_l();
         let log_weight = self.log_weights(true);
         let mut ids: Vec<usize> = (0..log_l.len()).filter(|&id| log_weight[id] > f64::NEG_INFINITY).collect();
@@ -137,8 +137,8 @@ impl State {
         let mut first = n_below.count();
         let log_volume: Vec<f64> = ids.iter().map(|&id| log_weight[id] - log_l[id]).collect();
         let lowest = log_sum_exp(&log_volume[first.min(ids.len())..]);
-        if level > 0 {
-            let most = (-LEVEL_STEP * level as f64).exp();
+        if rung > 0 {
+            let most = (-LEVEL_STEP * rung as f64).exp();
             let mut above = 0.0;
             let n_above = log_volume.iter().rev().take_while(|v| {
                 above += (**v - lowest).exp();
@@ -148,17 +148,17 @@ impl State {
         }
         let posterior = systematic(ids.iter().zip(&weight).map(|(id, w)| (*id, w * N_POSTERIOR as f64 / total)));
         let share_above = weight[first.min(ids.len())..].iter().sum::<f64>() / total;
-        let Some(&id) = ids.get(first).filter(|_| share_above >= SHARE_ABOVE && level < N_LEVELS_MAX) else {
-            return (posterior, None);
-        };
-        let level_log_l = log_l[id];
-        // Ellipsoids alone may be larger: what the bound for this level holds is inside.
-        let of_level = (0..self.shells.len()).rev().find(|&k| self.shells.threshold(k) <= level_log_l).unwrap_or(0);
-        let depth = if level == 0 { DEPTH } else { DEPTH_HIGHER };
-        let log_v_most = log_sum_exp(&log_volume[first..]) + depth;
-        let log_v_most = if level == 0 { log_v_most.max(self.shells.log_bounds()[of_level]) } else { log_v_most };
-        let cover = Cover { level: level_log_l, log_v_most };
-        (posterior, Some(cover).filter(|cover| cover.log_v_most < 0.0))
+        let level = ids.get(first).filter(|_| share_above >= SHARE_ABOVE && rung < N_LEVELS_MAX).map(|id| log_l[*id]);
+        let cover = level.map(|level| {
+            let log_v = log_sum_exp(&log_volume[first..]);
+            if rung > 0 {
+                return Cover { level, log_v_most: log_v + DEPTH_HIGHER };
+            }
+            // Ellipsoids alone may be larger: what the bound for this level holds is inside.
+            let of_level = (0..self.shells.len()).rev().find(|&k| self.shells.threshold(k) <= level).unwrap_or(0);
+            Cover { level, log_v_most: self.shells.log_bounds()[of_level].max(log_v + DEPTH) }
+        });
+        (posterior, cover)
     }
 
     /// Points that `cover` should hold and does not, and the part of the evidence that they carry.
@@ -202,31 +202,31 @@ impl State {
     }
 
     /// Sends scouts out at the end of the exploration: from points that the innermost bound left out, else across the borders around the posterior.
-    /// Freezes the bounds where there is neither.
     pub(super) fn patrol(&mut self, pool: &CpuPool) {
         let (posterior, bulk) = self.posterior(0);
+        if posterior.is_empty() || !self.may_reopen() {
+            return self.freeze(bulk, pool);
+        }
         let top = self.top();
         let (found, _) = self.left_out(&top, true);
-        self.stage = match bulk {
-            _ if posterior.is_empty() || !self.may_reopen() => return self.freeze(bulk, pool),
-            _ if !found.is_empty() => {
-                let scouting = self.scouting(top, posterior, found, f64::INFINITY);
-                Stage::Scouting(Scouting { n_rounds: 1, ..scouting })
-            }
-            Some(bulk) => {
-                let (found, lost) = self.left_out(&bulk, true);
-                Stage::Scouting(self.scouting(bulk, posterior, found, lost))
-            }
-            None => return self.freeze(None, pool),
-        };
+        if found.is_empty() {
+            return self.patrol_from(0, bulk, pool);
+        }
+        let scouting = self.scouting(top, posterior, found, f64::INFINITY);
+        self.stage = Stage::Scouting(Scouting { n_rounds: 1, ..scouting });
     }
 
-    /// Patrols a higher level; freezes the bounds when the last one is done.
-    fn patrol_next(&mut self, level: usize, pool: &CpuPool) {
-        let (_, bulk) = self.posterior(0);
-        let (posterior, Some(cover)) = self.posterior(level) else { return self.freeze(bulk, pool) };
-        let (found, lost) = self.left_out(&cover, true);
-        self.stage = Stage::Scouting(Scouting { level, ..self.scouting(cover, posterior, found, lost) });
+    /// Patrols the first rung from `rung` on whose cover is smaller than the cube; freezes the bounds when there is none.
+    fn patrol_from(&mut self, rung: usize, bulk: Option<Cover>, pool: &CpuPool) {
+        for rung in rung.. {
+            let (posterior, Some(cover)) = self.posterior(rung) else { break };
+            if cover.log_v_most < 0.0 {
+                let (found, lost) = self.left_out(&cover, true);
+                self.stage = Stage::Scouting(Scouting { rung, bulk, ..self.scouting(cover, posterior, found, lost) });
+                return;
+            }
+        }
+        self.freeze(bulk, pool);
     }
 
     /// Sends scouts out from points that the sampling phase met and `cover` should hold.
@@ -242,7 +242,8 @@ impl State {
     fn scouting(&self, cover: Cover, posterior: Vec<usize>, found: Vec<usize>, lost: f64) -> Scouting {
         Scouting {
             cover,
-            level: 0,
+            rung: 0,
+            bulk: None,
             f_live: self.f_live(),
             frozen: false,
             stream: self.shells.training_stream().substream(SCOUT_STREAM + self.samples.len() as u64),
@@ -300,7 +301,7 @@ impl State {
             let mut queue: Vec<_> = steps.into_iter().filter(|s| !s.inside).map(|s| (s.scout, s.end)).collect();
             let mut weight = 0.0;
             if round == 0 {
-                let part = if scouting.level == 0 { PATROL_CALLS } else { PATROL_CALLS_HIGHER };
+                let part = if scouting.rung == 0 { PATROL_CALLS } else { PATROL_CALLS_HIGHER };
                 let n = (part * self.options.n_live as f64) as usize;
                 weight = (queue.len() as f64 / n as f64).max(1.0) / (N_STEPS * scouts.len()) as f64;
                 stream.substream(1).at(0).shuffle(&mut queue);
@@ -424,10 +425,10 @@ impl State {
     /// Opens exploration again around what was found; freezes the bounds where that was nothing of weight.
     pub(super) fn end_scouting(&mut self, pool: &CpuPool) {
         let Stage::Scouting(scouting) = &self.stage else { return };
-        let (cover, level) = (scouting.cover, scouting.level);
+        let (cover, rung, bulk) = (scouting.cover, scouting.rung, scouting.bulk);
         let lost = scouting.lost.max(self.lost(scouting, pool));
         if scouting.found.is_empty() || lost < self.lost_most() {
-            return self.patrol_next(level + 1, pool);
+            return self.patrol_from(rung + 1, bulk, pool);
         }
         let (found, frozen) = (scouting.found.clone(), scouting.frozen);
         self.guides.extend(found);
