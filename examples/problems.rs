@@ -1,6 +1,8 @@
 //! Runs a problem of known log Z, once or for many seeds, and says how the answer compares with the truth.
 
 mod common;
+#[path = "common/problem.rs"]
+mod problem;
 #[path = "common/record.rs"]
 mod record;
 
@@ -10,13 +12,11 @@ use std::time::Duration;
 
 use clap::Parser;
 use livepoint::diagnostics::Calibration;
-use livepoint::testing::{Problem, RV7_HELP, all, problem, rv7};
+use livepoint::testing::{Problem, RV7_HELP, all};
 use livepoint::{NeuralBoundSampler, ProgressLine, Run};
+use problem::{RV7_VARIABLE, find};
 use record::{Record, Sampler, measure};
 use serde::Serialize;
-
-/// Names the data file of problem rv7 when `--data` does not.
-const RV7_VARIABLE: &str = "LIVEPOINT_RV7_DATA";
 
 /// Run a problem of known log Z, once or for many seeds
 #[derive(Parser)]
@@ -138,22 +138,6 @@ fn sampler(args: &Args) -> NeuralBoundSampler {
         sampler = sampler.n_batch(n);
     }
     sampler
-}
-
-/// The problem of that name. Ends the program when there is none, or when its data are not there.
-fn find(name: &str, data: Option<&std::path::Path>) -> Problem {
-    if name == "rv7" {
-        let Some(path) = data.map(PathBuf::from).or_else(|| std::env::var_os(RV7_VARIABLE).map(PathBuf::from)) else {
-            common::usage_error(&format!(
-                "problem rv7 needs a data file: name it by --data or {RV7_VARIABLE}; {RV7_HELP}"
-            ))
-        };
-        return rv7(path).unwrap_or_else(|error| common::usage_error(&error.to_string()));
-    }
-    problem(name).unwrap_or_else(|| {
-        let names: Vec<&str> = all().iter().map(|problem| problem.name).chain(["rv7"]).collect();
-        common::usage_error(&format!("there is no problem `{name}`; there are {}", names.join(", ")))
-    })
 }
 
 fn list() {
