@@ -3,6 +3,7 @@
 mod ellipsoid;
 mod khachiyan;
 mod mixture;
+mod nest;
 mod neural;
 mod phase_shift;
 mod quadratic;
@@ -11,7 +12,9 @@ mod triangular;
 mod union;
 
 pub use ellipsoid::Ellipsoid;
-pub(crate) use neural::{Cloud, Drawn, Live, NeuralBound, NeuralBoundOptions};
+pub(crate) use nest::{Answer, Ask, CHUNK, Nest, Request};
+use neural::Drawn;
+pub(crate) use neural::{Cloud, Live, NeuralBound, NeuralBoundOptions};
 pub use phase_shift::PhaseShift;
 pub use union::{Union, UnionLimits, UnionOptions};
 

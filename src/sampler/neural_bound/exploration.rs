@@ -253,7 +253,7 @@ impl State {
                 let assigned: Vec<usize> =
                     (0..self.samples.len()).filter(|&id| self.samples.shell(id).is_some()).collect();
                 let rows = self.samples.select(&assigned);
-                let cells = candidate.locate(rows.as_slice().unwrap_or(&[]), self.space.n_dim, pool);
+                let cells = self.shells.locate_in_candidate(rows.as_slice().unwrap_or(&[]), pool);
                 for (id, cell) in assigned.into_iter().zip(cells) {
                     if let (Some(place), Some(cell)) = (self.samples.place(id), cell) {
                         e.transfer.entry((place, cell)).or_default().push_back(id);
@@ -263,6 +263,7 @@ impl State {
                 self.shells.accept(candidate);
             }
             failed => {
+                self.shells.reject();
                 if reopened.is_some() {
                     self.give_up_reopening();
                 }

@@ -394,14 +394,12 @@ impl State {
             let ends = (0..n_steps).map(end).filter(|end| end.iter().all(|x| (0.0..1.0).contains(x)));
             ends.map(|end| Step { scout: index, inside: false, end }).collect::<Vec<_>>()
         };
-        let chunks = pool.map_chunks(from.len(), CHUNK, |range| {
-            let mut steps: Vec<Step> = range.flat_map(steps_from).collect();
-            let rows: Vec<f64> = steps.iter().flat_map(|step| &step.end).copied().collect();
-            let inside = self.shells.are_deep(&rows, scouting.cover.log_v_most);
-            steps.iter_mut().zip(inside).for_each(|(step, inside)| step.inside = inside);
-            steps
-        });
-        chunks.concat()
+        let chunks = pool.map_chunks(from.len(), CHUNK, |range| range.flat_map(steps_from).collect::<Vec<Step>>());
+        let mut steps = chunks.concat();
+        let rows: Vec<f64> = steps.iter().flat_map(|step| &step.end).copied().collect();
+        let inside = self.shells.are_deep(&rows, scouting.cover.log_v_most, pool);
+        steps.iter_mut().zip(inside).for_each(|(step, inside)| step.inside = inside);
+        steps
     }
 
     /// Looks at what the scouts met, the last `n_new` points.

@@ -1,16 +1,11 @@
 //! The nested bounds, what was counted of their volumes, and draws from the shells between them.
 
-use std::ops::Range;
-
 use crate::backend::CpuPool;
-use crate::bound::{Drawn, NeuralBound};
+use crate::bound::{Answer, Ask, CHUNK, Nest, NeuralBound, Request};
 use crate::evidence::{Fraction, ShellVolume};
 use crate::math::log_sum_exp;
 use crate::rng::Stream;
 use crate::samples::{NO_SHELL, Phase, Place, Samples};
-
-/// Draws per task of the pool: enough to fill the networks' matrix products, few enough to balance threads.
-const CHUNK: u64 = 1024;
 
 /// Part of the exploration's draws that goes to the cells of a bound in proportion to their volume; the rest is dealt out equally, so that a
 /// thin end that holds next to nothing now does not die out before it holds much.
@@ -27,11 +22,12 @@ pub(super) struct Shells {
     /// Bounds ever drawn from, candidates among them: each has its own random stream.
     n_created: u64,
     shells: Vec<Shell>,
+    /// One bound for each shell, and one more while there is a candidate.
+    nest: Nest,
 }
 
 #[derive(Debug)]
 struct Shell {
-    bound: Bound,
     threshold: f64,
     stream: Stream,
     /// Draws from the whole bound so far.
@@ -51,58 +47,13 @@ struct Cell {
     sampling: ShellVolume,
 }
 
-/// Draws that fell in a shell, and what was counted on the way.
-#[derive(Debug, Default)]
-pub(super) struct InShell {
-    pub(super) rows: Vec<f64>,
-    pub(super) cells: Vec<u32>,
-    volumes: Vec<ShellVolume>,
-}
-
-#[derive(Debug)]
-enum Bound {
-    UnitCube { n_dim: usize },
-    Neural(Box<NeuralBound>),
-}
-
-impl Bound {
-    fn draw(&self, stream: &Stream, range: Range<u64>, cell: Option<usize>) -> Drawn {
-        match self {
-            Self::Neural(bound) => bound.draw(stream, range, cell),
-            Self::UnitCube { n_dim } => {
-                let cells = vec![0; (range.end - range.start) as usize];
-                let rows = range.flat_map(|k| {
-                    let mut draw = stream.at(k);
-                    (0..*n_dim).map(move |_| draw.uniform())
-                });
-                // The volume of the cube is known: nothing is counted.
-                Drawn { rows: rows.collect(), cells, ..Drawn::default() }
-            }
-        }
-    }
-
-    fn locate(&self, rows: &[f64], n_dim: usize) -> Vec<Option<u32>> {
-        match self {
-            Self::Neural(bound) => bound.locate(rows),
-            Self::UnitCube { .. } => vec![Some(0); rows.len() / n_dim],
-        }
-    }
-
-    fn log_v_members(&self) -> Vec<f64> {
-        match self {
-            Self::Neural(bound) => bound.log_v_members(),
-            Self::UnitCube { .. } => vec![0.0],
-        }
-    }
-}
-
 impl Shell {
     /// Counts draws that reached the bound; where they lie among the shells is counted apart.
-    fn count(&mut self, drawn: &Drawn) {
-        for (cell, (union, network)) in self.cells.iter_mut().zip(drawn.union.iter().zip(&drawn.network)) {
+    fn count(&mut self, answer: &Answer) {
+        for (cell, counts) in self.cells.iter_mut().zip(&answer.counts) {
             let volume = &mut cell.exploration;
-            volume.union.add(union.drawn, union.kept);
-            volume.network.add(network.drawn, network.kept);
+            volume.union.add(counts.union.drawn, counts.union.kept);
+            volume.network.add(counts.network.drawn, counts.network.kept);
         }
     }
 
@@ -134,16 +85,6 @@ pub(super) struct Candidate {
     shell: Shell,
 }
 
-impl Candidate {
-    /// The cell of each of `rows` `[n, n_dim]`; none for those outside.
-    pub(super) fn locate(&self, rows: &[f64], n_dim: usize, pool: &CpuPool) -> Vec<Option<u32>> {
-        let n = rows.len() / n_dim;
-        let chunks = pool
-            .map_chunks(n, CHUNK as usize, |r| self.shell.bound.locate(&rows[r.start * n_dim..r.end * n_dim], n_dim));
-        chunks.concat()
-    }
-}
-
 /// A row drawn from the newest bound, its cell there, and where it would have been before that bound came.
 #[derive(Debug)]
 pub(super) struct Tagged {
@@ -154,21 +95,22 @@ pub(super) struct Tagged {
 
 impl Shells {
     pub(super) fn unit_cube(n_dim: usize, stream: Stream) -> Self {
-        let mut shells = Self { n_dim, stream, n_created: 0, shells: Vec::new() };
-        let shell = shells.shell(Bound::UnitCube { n_dim }, f64::NEG_INFINITY);
+        let mut shells = Self { n_dim, stream, n_created: 0, shells: Vec::new(), nest: Nest::unit_cube(n_dim) };
+        let shell = shells.shell(f64::NEG_INFINITY);
         shells.shells.push(shell);
         shells
     }
 
-    fn shell(&mut self, bound: Bound, threshold: f64) -> Shell {
+    /// The shell of the innermost bound of the nest.
+    fn shell(&mut self, threshold: f64) -> Shell {
         let cell = |log_v_members| {
             let volume = ShellVolume { log_v_members, ..ShellVolume::default() };
             Cell { next_draw: 0, exploration: volume, recounted: None, sampling: volume }
         };
         self.n_created += 1;
         let stream = self.stream.substream(self.n_created);
-        let cells = bound.log_v_members().into_iter().map(cell).collect();
-        Shell { bound, threshold, stream, next_draw: 0, cells }
+        let cells = self.nest.log_v_members(self.nest.len() - 1).into_iter().map(cell).collect();
+        Shell { threshold, stream, next_draw: 0, cells }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -187,10 +129,7 @@ impl Shells {
 
     /// The newest bound, unless it is the cube.
     pub(super) fn newest(&self) -> Option<&NeuralBound> {
-        self.shells.last().and_then(|shell| match &shell.bound {
-            Bound::Neural(bound) => Some(&**bound),
-            Bound::UnitCube { .. } => None,
-        })
+        self.nest.innermost()
     }
 
     /// Whether the newest bound does not reach as deep as an earlier one.
@@ -200,23 +139,11 @@ impl Shells {
     }
 
     /// Which of `rows` `[n, n_dim]` lie in a shell whose bound has a volume, as a logarithm, of at most `log_v_most`.
-    pub(super) fn are_deep(&self, rows: &[f64], log_v_most: f64) -> Vec<bool> {
-        let n_dim = self.n_dim;
+    pub(super) fn are_deep(&self, rows: &[f64], log_v_most: f64, pool: &CpuPool) -> Vec<bool> {
         let log_v = self.log_bounds();
         let first = log_v.iter().position(|v| *v <= log_v_most).unwrap_or(self.shells.len());
-        let mut deep = vec![false; rows.len() / n_dim];
-        let mut open: Vec<usize> = (0..deep.len()).collect();
-        for k in (first..self.shells.len()).rev() {
-            let rest: Vec<f64> = open.iter().flat_map(|&k| &rows[k * n_dim..(k + 1) * n_dim]).copied().collect();
-            let located = self.shells[k].bound.locate(&rest, n_dim);
-            let mut cells = located.iter();
-            open.retain(|&row| {
-                let inside = cells.next().is_some_and(Option::is_some);
-                deep[row] |= inside && log_v[k] <= log_v_most;
-                !inside
-            });
-        }
-        deep
+        let holders = self.nest.locate(rows, first..self.shells.len(), pool);
+        holders.into_iter().map(|place| place.is_some_and(|p| log_v[p.shell as usize] <= log_v_most)).collect()
     }
 
     /// Most cells that any of the bounds has.
@@ -249,36 +176,45 @@ impl Shells {
 
     /// Draws from a new bound until its volume is known to a few per cent, without calling the likelihood.
     pub(super) fn candidate(&mut self, bound: NeuralBound, threshold: f64, pool: &CpuPool) -> Candidate {
+        self.nest.push(bound);
+        self.measured(threshold, pool)
+    }
+
+    /// The candidate that the innermost bound makes.
+    fn measured(&mut self, threshold: f64, pool: &CpuPool) -> Candidate {
         const N_KEPT: u64 = 1000;
         // A bound that keeps so little of its ellipsoids is no good: its volume is then measured poorly, and it is compared as it is.
         const N_DRAWS_MAX: u64 = 1 << 20;
-        let mut shell = self.shell(Bound::Neural(Box::new(bound)), threshold);
+        let mut shell = self.shell(threshold);
         while shell.cells.iter().map(|c| c.exploration.network.kept).sum::<u64>() < N_KEPT
             && shell.next_draw < N_DRAWS_MAX
         {
             let start = shell.next_draw;
-            let n = if start == 0 { 2 * CHUNK } else { start };
-            shell.next_draw += n;
-            for drawn in pool.map_chunks(n as usize, CHUNK as usize, |r| {
-                shell.bound.draw(&shell.stream, start + r.start as u64..start + r.end as u64, None)
-            }) {
-                shell.count(&drawn);
+            shell.next_draw += if start == 0 { 2 * CHUNK } else { start };
+            let bound = self.nest.len() - 1;
+            let request = Request { bound, stream: shell.stream, range: start..shell.next_draw, cell: None };
+            for answer in self.nest.draw(&[request], Ask::Counts, pool) {
+                shell.count(&answer);
             }
         }
         Candidate { shell }
     }
 
     /// The same candidate without the effort for the recall of each cell, where that makes a difference.
-    pub(super) fn relaxed(&mut self, mut candidate: Candidate, pool: &CpuPool) -> Candidate {
-        if let Bound::Neural(bound) = &mut candidate.shell.bound
-            && !bound.relax()
-        {
-            return candidate;
-        }
-        match candidate.shell.bound {
-            Bound::Neural(bound) => self.candidate(*bound, candidate.shell.threshold, pool),
-            Bound::UnitCube { .. } => candidate,
-        }
+    pub(super) fn relaxed(&mut self, candidate: Candidate, pool: &CpuPool) -> Candidate {
+        if self.nest.relax() { self.measured(candidate.shell.threshold, pool) } else { candidate }
+    }
+
+    /// The cell of the candidate that holds each of `rows` `[n, n_dim]`; none for those outside.
+    pub(super) fn locate_in_candidate(&self, rows: &[f64], pool: &CpuPool) -> Vec<Option<u32>> {
+        let candidate = self.nest.len() - 1;
+        let holders = self.nest.locate(rows, candidate..candidate + 1, pool);
+        holders.into_iter().map(|place| place.map(|place| place.cell)).collect()
+    }
+
+    /// Forgets the candidate, if there is one.
+    pub(super) fn reject(&mut self) {
+        self.nest.truncate(self.shells.len());
     }
 
     pub(super) fn accept(&mut self, candidate: Candidate) {
@@ -288,40 +224,22 @@ impl Shells {
     /// About `n` rows of the newest bound, uniform in each of its cells, with the place each was in before (when `tag` asks for it).
     pub(super) fn draw_newest(&mut self, n: usize, tag: bool, pool: &CpuPool) -> Vec<Tagged> {
         const N_DRAWS_MAX: f64 = 1e6;
-        let n_dim = self.n_dim;
-        let Some((newest, older)) = self.shells.split_last_mut() else { return Vec::new() };
-        let mut tasks = Vec::new();
+        let bound = self.shells.len() - 1;
+        let newest = &mut self.shells[bound];
+        let mut requests = Vec::new();
         for (index, share) in newest.shares().into_iter().enumerate().filter(|(_, share)| *share > 0.0) {
             let cell = &mut newest.cells[index];
             let n_draws = (share * n as f64 / kept_rate(&cell.exploration) * 1.1).ceil().min(N_DRAWS_MAX) as u64;
-            let (start, end) = (cell.next_draw, cell.next_draw + n_draws);
-            cell.next_draw = end;
-            tasks.extend((start..end).step_by(CHUNK as usize).map(|s| (index, s..(s + CHUNK).min(end))));
+            let range = cell.next_draw..cell.next_draw + n_draws;
+            cell.next_draw = range.end;
+            let stream = newest.stream.substream(FIRST_CELL_STREAM + index as u64);
+            requests.push(Request { bound, stream, range, cell: Some(index) });
         }
-        let done = pool.map(tasks.len(), |t| {
-            let (index, range) = &tasks[t];
-            let stream = newest.stream.substream(FIRST_CELL_STREAM + *index as u64);
-            let drawn = newest.bound.draw(&stream, range.clone(), Some(*index));
-            let mut before = vec![None; drawn.cells.len()];
-            if tag {
-                for (shell, older) in older.iter().enumerate().rev() {
-                    let open: Vec<usize> = (0..before.len()).filter(|&k| before[k].is_none()).collect();
-                    if open.is_empty() {
-                        break;
-                    }
-                    let rows: Vec<f64> =
-                        open.iter().flat_map(|&k| &drawn.rows[k * n_dim..(k + 1) * n_dim]).copied().collect();
-                    for (k, cell) in open.into_iter().zip(older.bound.locate(&rows, n_dim)) {
-                        before[k] = cell.map(|cell| Place { shell: shell as u32, cell });
-                    }
-                }
-            }
-            (drawn, before)
-        });
         let mut rows = Vec::new();
-        for (drawn, before) in done {
-            newest.count(&drawn);
-            let tagged = drawn.rows.chunks_exact(n_dim).zip(&drawn.cells).zip(before);
+        for answer in self.nest.draw(&requests, if tag { Ask::Holder } else { Ask::Rows }, pool) {
+            newest.count(&answer);
+            let holders = answer.holders.into_iter().chain(std::iter::repeat(None));
+            let tagged = answer.rows.chunks_exact(self.n_dim).zip(&answer.cells).zip(holders);
             rows.extend(tagged.map(|((u, cell), before)| Tagged { u: u.to_vec(), cell: *cell, before }));
         }
         // A batch takes the first of them: every cell should have its part.
@@ -346,13 +264,14 @@ impl Shells {
         const N_TOLD: u64 = 100;
         let mut kept = keep.iter();
         self.shells.retain(|_| kept.next().copied().unwrap_or(true));
+        self.nest.retain(keep);
         let index = |k: usize| keep[..k].iter().filter(|k| **k).count();
         let grown: Vec<_> =
             (1..keep.len()).filter(|&k| keep[k - 1] && !keep[k]).map(|k| (index(k) - 1, N_RECOUNT)).collect();
-        for (drawn, (shell, _)) in self.draw(&grown, false, pool).into_iter().zip(&grown) {
-            for (cell, volume) in self.shells[*shell].cells.iter_mut().zip(drawn.volumes) {
+        for (answer, (shell, _)) in self.draw(&grown, Ask::ShellCounts, pool).into_iter().zip(&grown) {
+            for (cell, counts) in self.shells[*shell].cells.iter_mut().zip(answer.counts) {
                 // A few draws tell less than the points do.
-                cell.recounted = (volume.shell.drawn >= N_TOLD).then_some(volume.shell);
+                cell.recounted = (counts.shell.drawn >= N_TOLD).then_some(counts.shell);
             }
         }
         for shell in &mut self.shells {
@@ -407,23 +326,26 @@ impl Shells {
 
     /// Draws `requests[k] = (shell, number of member draws)` for the sampling phase; counts them, and returns what fell in each
     /// shell, row-major.
-    pub(super) fn draw_shells(&mut self, requests: &[(usize, u64)], pool: &CpuPool) -> Vec<InShell> {
-        self.draw_and_count(requests, true, pool)
+    pub(super) fn draw_shells(&mut self, requests: &[(usize, u64)], pool: &CpuPool) -> Vec<Answer> {
+        self.draw_and_count(requests, Ask::Shell, pool)
     }
 
     /// The same without the rows: sharper volumes at no likelihood call.
     pub(super) fn count_shells(&mut self, requests: &[(usize, u64)], pool: &CpuPool) {
-        self.draw_and_count(requests, false, pool);
+        self.draw_and_count(requests, Ask::ShellCounts, pool);
     }
 
-    fn draw_and_count(&mut self, requests: &[(usize, u64)], keep_rows: bool, pool: &CpuPool) -> Vec<InShell> {
-        let drawn = self.draw(requests, keep_rows, pool);
-        for (drawn, (shell, _)) in drawn.iter().zip(requests) {
-            for (cell, volume) in self.shells[*shell].cells.iter_mut().zip(&drawn.volumes) {
-                cell.sampling = cell.sampling.merge(volume);
+    fn draw_and_count(&mut self, requests: &[(usize, u64)], ask: Ask, pool: &CpuPool) -> Vec<Answer> {
+        let answers = self.draw(requests, ask, pool);
+        for (answer, (shell, _)) in answers.iter().zip(requests) {
+            for (cell, counts) in self.shells[*shell].cells.iter_mut().zip(&answer.counts) {
+                let volume = &mut cell.sampling;
+                volume.union.add(counts.union.drawn, counts.union.kept);
+                volume.network.add(counts.network.drawn, counts.network.kept);
+                volume.shell.add(counts.shell.drawn, counts.shell.kept);
             }
         }
-        drawn
+        answers
     }
 
     /// Draws made from each shell in the sampling phase.
@@ -431,60 +353,15 @@ impl Shells {
         self.shells.iter().map(|s| s.next_draw).collect()
     }
 
-    fn draw(&mut self, requests: &[(usize, u64)], keep_rows: bool, pool: &CpuPool) -> Vec<InShell> {
-        let n_dim = self.n_dim;
-        let mut tasks = Vec::new();
-        for (k, &(shell, n)) in requests.iter().enumerate() {
-            let shell = &mut self.shells[shell];
-            let (start, end) = (shell.next_draw, shell.next_draw + n);
-            shell.next_draw = end;
-            tasks.extend((start..end).step_by(CHUNK as usize).map(|s| (k, s..(s + CHUNK).min(end))));
-        }
-        let shells = &self.shells;
-        let done = pool.map(tasks.len(), |t| {
-            let (k, range) = &tasks[t];
-            let index = requests[*k].0;
-            let shell = &shells[index];
-            let Drawn { mut rows, mut cells, union, network } = shell.bound.draw(&shell.stream, range.clone(), None);
-            let mut volumes = vec![ShellVolume::default(); shell.cells.len()];
-            for (volume, (union, network)) in volumes.iter_mut().zip(union.into_iter().zip(network)) {
-                (volume.union, volume.network) = (union, network);
-            }
-            cells.iter().for_each(|cell| volumes[*cell as usize].shell.drawn += 1);
-            for later in &shells[index + 1..] {
-                if rows.is_empty() {
-                    break;
-                }
-                let inside = later.bound.locate(&rows, n_dim);
-                let mut kept = 0;
-                for (k, _) in inside.iter().enumerate().filter(|(_, inside)| inside.is_none()) {
-                    rows.copy_within(k * n_dim..(k + 1) * n_dim, kept * n_dim);
-                    cells[kept] = cells[k];
-                    kept += 1;
-                }
-                rows.truncate(kept * n_dim);
-                cells.truncate(kept);
-            }
-            cells.iter().for_each(|cell| volumes[*cell as usize].shell.kept += 1);
-            if !keep_rows {
-                (rows, cells) = (Vec::new(), Vec::new());
-            }
-            InShell { rows, cells, volumes }
-        });
-        let mut out: Vec<InShell> = requests
-            .iter()
-            .map(|(shell, _)| {
-                let volumes = vec![ShellVolume::default(); self.shells[*shell].cells.len()];
-                InShell { volumes, ..InShell::default() }
-            })
-            .collect();
-        for ((k, _), drawn) in tasks.iter().zip(done) {
-            let out = &mut out[*k];
-            out.volumes.iter_mut().zip(&drawn.volumes).for_each(|(sum, volume)| *sum = sum.merge(volume));
-            out.rows.extend_from_slice(&drawn.rows);
-            out.cells.extend_from_slice(&drawn.cells);
-        }
-        out
+    fn draw(&mut self, requests: &[(usize, u64)], ask: Ask, pool: &CpuPool) -> Vec<Answer> {
+        let request = |&(bound, n): &(usize, u64)| {
+            let shell = &mut self.shells[bound];
+            let range = shell.next_draw..shell.next_draw + n;
+            shell.next_draw = range.end;
+            Request { bound, stream: shell.stream, range, cell: None }
+        };
+        let requests: Vec<Request> = requests.iter().map(request).collect();
+        self.nest.draw(&requests, ask, pool)
     }
 
     /// What the exploration knows of the volume of every cell of every shell.
