@@ -45,6 +45,12 @@ impl Stream {
         Self { key: [words[0], words[1]] }
     }
 
+    /// The key of its words.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn key(&self) -> [u32; 2] {
+        self.key
+    }
+
     /// The random words of draw `index`: as many as the draw asks for.
     #[inline]
     pub fn at(&self, index: u64) -> Draw {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use livepoint::testing::internals::log_sum_exp;
+use livepoint::testing::internals::{CpuPool, Machine, log_sum_exp};
 use livepoint::testing::problem;
 use livepoint::{
     Backend, Backends, CpuPool, Evaluated, Evidence, Likelihood, NeuralBoundSampler, Observer, Phase, Prior, Progress,
@@ -834,8 +834,8 @@ proptest! {
 struct Stalled(NeuralBoundSampler);
 
 impl Sampler for Stalled {
-    fn start(&mut self, space: &Space) -> Result<(), SamplerError> {
-        self.0.start(space)
+    fn start(&mut self, space: &Space, machine: &Machine) -> Result<(), SamplerError> {
+        self.0.start(space, machine)
     }
     fn propose(&mut self, pool: &CpuPool, max_points: usize) -> Result<Option<Proposal>, SamplerError> {
         if self.0.samples().is_empty() { self.0.propose(pool, max_points) } else { Ok(None) }

@@ -8,7 +8,7 @@ use super::Gpu;
 use super::{Backend, BackendError, CpuPool, DeviceError, GpuOptions};
 
 /// The machine of one half of a run.
-pub(crate) enum Machine {
+pub enum Machine {
     /// Threads only.
     Cpu(CpuPool),
     /// A device, and threads that prepare what it works on.
@@ -48,6 +48,15 @@ impl Machine {
                 },
             },
         })
+    }
+
+    /// A pool of so many threads.
+    ///
+    /// # Errors
+    /// Threads that cannot be started.
+    #[cfg(test)]
+    pub(crate) fn threads(threads: usize) -> Result<Self, BackendError> {
+        CpuPool::new(threads, "test").map(Self::Cpu)
     }
 
     #[cfg(feature = "gpu")]

@@ -8,10 +8,21 @@ pub use cpu::CpuPool;
 pub use gpu::{DeviceError, DeviceKind, GpuInfo, GpuOptions, GraphicsApi, PowerPreference, list_gpus};
 #[cfg(feature = "gpu")]
 pub(crate) use gpu::{DeviceTraits, Gpu};
-pub(crate) use machine::Machine;
+pub use machine::Machine;
 
 use std::any::Any;
 use std::fmt;
+
+/// What a half of a run had to do with a device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    /// Kernels started.
+    pub(crate) dispatches: u64,
+    /// Times that the host waited for the device.
+    pub(crate) host_waits: u64,
+    pub(crate) bytes_uploaded: u64,
+    pub(crate) bytes_read_back: u64,
+}
 
 /// A machine that can evaluate likelihoods or run a sampler.
 #[derive(Debug, Clone, PartialEq, Eq)]

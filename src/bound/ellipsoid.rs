@@ -229,6 +229,20 @@ impl Ellipsoid {
         &self.cube_dims
     }
 
+    /// The ellipsoid as a device gets it.
+    #[cfg(feature = "gpu")]
+    pub(super) fn plan(&self) -> crate::kernel::EllipsoidPlan {
+        let unit = 1.0 / self.limit.sqrt();
+        crate::kernel::EllipsoidPlan {
+            dims: self.dims.iter().chain(&self.cube_dims).copied().collect(),
+            k: self.dims.len(),
+            centre: self.centre.clone(),
+            half_widths: self.half_widths.clone(),
+            inverse: self.inverse.values().iter().map(|v| v * unit).collect(),
+            factor: self.factor.values().to_vec(),
+        }
+    }
+
     /// `log` of the volume, parts outside the unit cube included.
     pub fn log_volume(&self) -> f64 {
         self.log_volume

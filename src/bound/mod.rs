@@ -1,5 +1,7 @@
 //! Bounds: regions of the unit cube that hold the points above a likelihood threshold and can be sampled uniformly.
 
+#[cfg(feature = "gpu")]
+mod device;
 mod ellipsoid;
 mod khachiyan;
 mod mixture;

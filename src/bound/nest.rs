@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
+#[cfg(feature = "gpu")]
+use super::device::DeviceNest;
 use super::{Drawn, NeuralBound};
-use crate::backend::CpuPool;
+use crate::backend::{CpuPool, DeviceError, Machine};
 use crate::evidence::Fraction;
 use crate::rng::Stream;
 use crate::samples::Place;
@@ -16,6 +18,9 @@ pub(crate) const CHUNK: u64 = 1024;
 pub(crate) struct Nest {
     n_dim: usize,
     bounds: Vec<Bound>,
+    /// The same bounds on a device, where that is asked instead.
+    #[cfg(feature = "gpu")]
+    device: Option<DeviceNest>,
 }
 
 #[derive(Debug)]
@@ -65,6 +70,8 @@ pub(crate) struct Answer {
     pub holders: Vec<Option<Place>>,
     /// Counts for each cell of the bound.
     pub counts: Vec<CellCounts>,
+    /// Where each lies on the device, `[n_kept]`; nothing where there is none.
+    pub slots: Vec<u64>,
 }
 
 /// What became of the draws from one member.
@@ -120,7 +127,46 @@ impl Bound {
 impl Nest {
     /// The unit cube alone.
     pub fn unit_cube(n_dim: usize) -> Self {
-        Self { n_dim, bounds: vec![Bound::UnitCube { n_dim }] }
+        Self {
+            n_dim,
+            bounds: vec![Bound::UnitCube { n_dim }],
+            #[cfg(feature = "gpu")]
+            device: None,
+        }
+    }
+
+    /// Moves to `machine` as long as there is only the cube; `hidden` and `n_networks` are the shape of the ensembles to come.
+    ///
+    /// # Errors
+    /// A device that cannot hold them.
+    pub fn open(&mut self, machine: &Machine, hidden: &[usize], n_networks: usize) -> Result<(), DeviceError> {
+        #[cfg(feature = "gpu")]
+        if let Machine::Gpu { gpu, .. } = machine
+            && self.bounds.len() == 1
+        {
+            self.device = Some(DeviceNest::unit_cube(gpu, self.n_dim, hidden, n_networks)?);
+        }
+        #[cfg(not(feature = "gpu"))]
+        let _ = (machine, hidden, n_networks);
+        Ok(())
+    }
+
+    /// Whether a run with that machine can use the bounds: those on threads go anywhere, those on a device stay there.
+    pub fn is_at_home_on(&self, machine: &Machine) -> bool {
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &self.device {
+            return matches!(machine, Machine::Gpu { gpu, .. } if device.gpu().is(gpu));
+        }
+        let _ = machine;
+        true
+    }
+
+    /// The device that holds the bounds, in words.
+    pub fn device_name(&self) -> Option<String> {
+        #[cfg(feature = "gpu")]
+        return self.device.as_ref().map(|device| device.gpu().name());
+        #[cfg(not(feature = "gpu"))]
+        None
     }
 
     /// Number of bounds, the cube among them.
@@ -129,17 +175,33 @@ impl Nest {
     }
 
     /// Puts a bound inside all others.
-    pub fn push(&mut self, bound: NeuralBound) {
+    ///
+    /// # Errors
+    /// A device without room.
+    pub fn push(&mut self, bound: NeuralBound) -> Result<(), DeviceError> {
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &mut self.device {
+            device.push(&bound)?;
+        }
         self.bounds.push(Bound::Neural(Box::new(bound)));
+        Ok(())
     }
 
     /// Takes away the innermost bounds, so that `n` are left.
     pub fn truncate(&mut self, n: usize) {
         self.bounds.truncate(n);
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &mut self.device {
+            device.truncate(n);
+        }
     }
 
     /// Keeps the bounds that `keep` `[n_bounds]` names.
     pub fn retain(&mut self, keep: &[bool]) {
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &mut self.device {
+            device.retain(keep);
+        }
         let mut keep = keep.iter();
         self.bounds.retain(|_| keep.next().copied().unwrap_or(true));
     }
@@ -153,20 +215,41 @@ impl Nest {
     }
 
     /// Gives up what was done for the recall in each cell of the innermost bound; false when there was nothing to give up.
-    pub fn relax(&mut self) -> bool {
-        match self.bounds.last_mut() {
-            Some(Bound::Neural(bound)) => bound.relax(),
-            _ => false,
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn relax(&mut self) -> Result<bool, DeviceError> {
+        let Some(Bound::Neural(bound)) = self.bounds.last_mut() else { return Ok(false) };
+        let relaxed = bound.relax();
+        #[cfg(feature = "gpu")]
+        if let Some(device) = self.device.as_ref().filter(|_| relaxed) {
+            device.rewrite_innermost(bound)?;
         }
+        Ok(relaxed)
     }
 
     /// Logarithm of the volume of each member of a bound, before any counted fraction.
     pub fn log_v_members(&self, bound: usize) -> Vec<f64> {
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &self.device {
+            return device.log_v_members(bound);
+        }
         self.bounds[bound].log_v_members()
     }
 
     /// Does what `requests` want, one answer for each. Rows are in the order of their numbers.
-    pub fn draw(&self, requests: &[Request], ask: Ask, pool: &CpuPool) -> Vec<Answer> {
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn draw(&mut self, requests: &[Request], ask: Ask, pool: &CpuPool) -> Result<Vec<Answer>, DeviceError> {
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &mut self.device {
+            return device.draw(requests, ask);
+        }
+        Ok(self.draw_on_threads(requests, ask, pool))
+    }
+
+    fn draw_on_threads(&self, requests: &[Request], ask: Ask, pool: &CpuPool) -> Vec<Answer> {
         let mut tasks = Vec::new();
         for (k, Request { range, .. }) in requests.iter().enumerate() {
             tasks.extend(range.clone().step_by(CHUNK as usize).map(|s| (k, s..(s + CHUNK).min(range.end))));
@@ -224,14 +307,26 @@ impl Nest {
         if !ask.keeps_rows() {
             (rows, cells) = (Vec::new(), Vec::new());
         }
-        Answer { rows, cells, holders, counts }
+        Answer { rows, cells, holders, counts, slots: Vec::new() }
     }
 
     /// The innermost bound of `among` that holds each of `rows` `[n, n_dim]`, and the cell there; none for rows that none of them holds.
-    pub fn locate(&self, rows: &[f64], among: Range<usize>, pool: &CpuPool) -> Vec<Option<Place>> {
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn locate(
+        &mut self,
+        rows: &[f64],
+        among: Range<usize>,
+        pool: &CpuPool,
+    ) -> Result<Vec<Option<Place>>, DeviceError> {
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &mut self.device {
+            return device.locate(rows, among);
+        }
         let d = self.n_dim;
         let chunk = |r: Range<usize>| self.holders(&rows[r.start * d..r.end * d], among.clone());
-        pool.map_chunks(rows.len() / d, CHUNK as usize, chunk).concat()
+        Ok(pool.map_chunks(rows.len() / d, CHUNK as usize, chunk).concat())
     }
 
     fn holders(&self, rows: &[f64], among: Range<usize>) -> Vec<Option<Place>> {

@@ -8,6 +8,8 @@ use super::quadratic::Quadratic;
 use super::{BoundError, Ellipsoid, PhaseShift, Union, UnionLimits, UnionOptions};
 use crate::backend::CpuPool;
 use crate::evidence::Fraction;
+#[cfg(feature = "gpu")]
+use crate::kernel::{BoundPlan, ClusterPlan, EmulatorPlan};
 use crate::math::argsort;
 use crate::nn::{Ensemble, Lesson, NetworkError, NetworkOptions};
 use crate::rng::Stream;
@@ -197,6 +199,32 @@ impl NeuralBound {
 
     pub fn train_s(&self) -> f64 {
         self.train_s
+    }
+
+    /// The bound as a device gets it.
+    #[cfg(feature = "gpu")]
+    pub fn plan(&self) -> BoundPlan {
+        let cluster = |cluster: &Cluster| ClusterPlan {
+            ellipsoid: cluster.ellipsoid.plan(),
+            emulator: cluster.emulator.as_ref().map(|emulator| {
+                let (mean, deviation) = emulator.ensemble.scaling();
+                let surface = emulator.quadratic.as_ref().map(Quadratic::coefficients);
+                EmulatorPlan { surface, mean, deviation, thresholds: emulator.thresholds.clone() }
+            }),
+        };
+        BoundPlan {
+            members: self.outer.members().iter().map(Ellipsoid::plan).collect(),
+            shares: self.outer.cumulated().to_vec(),
+            clusters: self.clusters.iter().map(cluster).collect(),
+            shift: self.shift.boundaries().to_vec(),
+            is_cube: false,
+        }
+    }
+
+    /// The weights of all clusters that have networks, as a device lays them out.
+    #[cfg(feature = "gpu")]
+    pub fn weights(&self) -> Vec<f32> {
+        self.clusters.iter().filter_map(|c| c.emulator.as_ref()).flat_map(|e| e.ensemble.weights()).collect()
     }
 
     /// The draws of `range`, from the members by volume or all from one; kept are those in the cube, counted once and accepted by the networks.

@@ -39,6 +39,12 @@ impl PhaseShift {
         Self { boundaries }
     }
 
+    /// Dimension and the place that becomes its boundary.
+    #[cfg(feature = "gpu")]
+    pub(super) fn boundaries(&self) -> &[(usize, f64)] {
+        &self.boundaries
+    }
+
     /// Into the shifted cube, in place.
     #[inline]
     pub fn apply(&self, x: &mut [f64]) {

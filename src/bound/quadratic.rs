@@ -66,6 +66,12 @@ impl Quadratic {
         coefficients.iter().all(|c| c.is_finite()).then_some(Self { n_dim, mixed, coefficients })
     }
 
+    /// Its coefficients in the order of its terms, and whether mixed ones are among them.
+    #[cfg(feature = "gpu")]
+    pub fn coefficients(&self) -> (Vec<f32>, bool) {
+        (self.coefficients.clone(), self.mixed)
+    }
+
     /// The surface at `z` `[n_dim]`.
     pub fn value(&self, z: &[f32]) -> f32 {
         debug_assert_eq!(z.len(), self.n_dim);

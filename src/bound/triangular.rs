@@ -29,6 +29,12 @@ impl Lower {
         Self { n, values: vec![0.0; n * (n + 1) / 2] }
     }
 
+    /// All entries, row after row.
+    #[cfg(feature = "gpu")]
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
     /// Entries of row `i`, the diagonal last.
     #[inline]
     pub fn row(&self, i: usize) -> &[f64] {

@@ -152,6 +152,12 @@ impl Union {
         &self.members
     }
 
+    /// Cumulated share of the members in the summed volume.
+    #[cfg(feature = "gpu")]
+    pub(super) fn cumulated(&self) -> &[f64] {
+        &self.cumulated
+    }
+
     /// Number of points that each member was fitted to.
     #[cfg(test)]
     pub fn n_points(&self) -> &[usize] {

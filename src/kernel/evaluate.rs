@@ -293,12 +293,9 @@ impl EvaluateKernel {
             _ => self.room(n.next_power_of_two().min(state.rows_max))?,
         };
         let commands = self.commands(&buffers, n, input)?;
-        self.gpu.submit("the WGSL likelihood", commands)?;
-        let output: Vec<f32> = bytemuck::pod_collect_to_vec(&self.gpu.read(
-            "the results",
-            &buffers.staging,
-            (4 * n * self.n_out) as u64,
-        )?);
+        let bytes = (4 * n * self.n_out) as u64;
+        let output: Vec<f32> =
+            bytemuck::pod_collect_to_vec(&self.gpu.fetch("the WGSL likelihood", commands, &buffers.staging, bytes)?);
         state.buffers = Some(buffers);
         match output[..n].iter().position(|value| value.to_bits() == BLANK) {
             Some(row) => Err(DeviceError::Driver {
@@ -345,9 +342,10 @@ impl EvaluateKernel {
     fn commands(&self, buffers: &Buffers, n: usize, input: &[[f32; 2]]) -> Result<wgpu::CommandEncoder, DeviceError> {
         let bytes = (4 * n * self.n_out) as u64;
         let batch = Batch::new(n);
+        self.gpu.upload(&buffers.input, 0, bytemuck::cast_slice(input))?;
+        self.gpu.count_dispatches(1);
         self.gpu.scoped("a batch", bytes, |device| {
             self.gpu.queue.write_buffer(&self.batch, 0, bytemuck::bytes_of(&batch));
-            self.gpu.queue.write_buffer(&buffers.input, 0, bytemuck::cast_slice(input));
             let mut commands = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             commands.copy_buffer_to_buffer(&buffers.blank, 0, &buffers.output, 0, bytes);
             {

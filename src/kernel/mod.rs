@@ -1,15 +1,21 @@
 //! Device kernels: WGSL composed and checked without a device, then pipelines, launches and reading back.
 
 mod batch;
+mod bounds;
 mod evaluate;
 pub mod generated;
 mod layout;
 pub mod library;
+mod network;
 mod self_test;
 mod source;
 mod theta;
 mod transform;
 
+pub(crate) use bounds::{
+    Among, BoundKernels, BoundPlan, COUNTERS, ClusterPlan, DeviceBound, EllipsoidPlan, EmulatorPlan, NONE, Segment,
+    from_position, to_position,
+};
 pub(crate) use evaluate::{BufferData, EvaluateKernel, EvaluateOptions, KernelError};
 #[cfg(feature = "testing")]
 pub(crate) use self_test::{self_test, self_test_wgsl};

@@ -85,8 +85,7 @@ fn try_out(gpu: &Gpu) -> Result<DeviceTraits, DeviceError> {
         commands.copy_buffer_to_buffer(&output, 0, &staging, 0, bytes);
         commands
     })?;
-    gpu.submit_first(what, commands)?;
-    let found: Vec<[f32; 4]> = bytemuck::pod_collect_to_vec(&gpu.read(what, &staging, bytes)?);
+    let found: Vec<[f32; 4]> = bytemuck::pod_collect_to_vec(&gpu.fetch_first(what, commands, &staging, bytes)?);
     let exact = |[a, b]: [f32; 2], [sum, sum_low, product, product_low]: [f32; 4]| {
         let [a, b] = [a, b].map(f64::from);
         f64::from(sum) + f64::from(sum_low) == a + b && f64::from(product) + f64::from(product_low) == a * b

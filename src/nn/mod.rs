@@ -179,6 +179,18 @@ impl Ensemble {
         out
     }
 
+    /// Mean and deviation of the targets: a prediction is the mean of the networks in these units.
+    #[cfg(feature = "gpu")]
+    pub fn scaling(&self) -> (f32, f32) {
+        (self.mean, self.deviation)
+    }
+
+    /// The weights as a device lays them out: of each unit those of its inputs, then its bias, then zeros up to a multiple of four.
+    #[cfg(feature = "gpu")]
+    pub fn weights(&self) -> Vec<f32> {
+        self.networks.iter().flat_map(Network::rows_of_four).collect()
+    }
+
     /// CPU seconds spent in training, summed over threads; 0 where the system has no clock for a thread.
     pub fn cpu_seconds(&self) -> f64 {
         self.cpu_seconds

@@ -41,21 +41,12 @@ impl Machines {
         if let Some(why) = why {
             self.notes.push(format!("{name}: auto took the CPU, for {why}"));
         }
-        if half == Half::Sampler && matches!(asked, Backend::Gpu(_)) {
-            self.notes.push(
-                "sampler: it has no device kernels yet; draws and training ran on the threads beside the device".into(),
-            );
-        }
         let (backend, device) = match half {
             Half::Likelihood => (&mut self.backends.likelihood, &mut self.likelihood_device),
             Half::Sampler => (&mut self.backends.sampler, &mut self.sampler_device),
         };
         *backend = machine.backend(asked);
-        *device = Some(match half {
-            Half::Likelihood => machine.device_name(),
-            // Until it has kernels of its own.
-            Half::Sampler => machine.threads_name(),
-        });
+        *device = Some(machine.device_name());
         Ok(machine)
     }
 }

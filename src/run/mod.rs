@@ -134,10 +134,9 @@ impl<'a> Run<'a> {
             periodic: self.prior.periodic_dims(),
             prior: self.prior.describe().iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
         };
-        sampler.start(&space)?;
+        let sampler_machine = tally.machines.open(Half::Sampler, &self.backends.sampler, Ok(()))?;
+        sampler.start(&space, &sampler_machine)?;
         let evaluator = self.open_likelihood(&likelihood, &mut tally.machines)?;
-        let sampler_machine =
-            tally.machines.open(Half::Sampler, &self.backends.sampler, Err("the sampler runs on threads"))?;
         tally.machines.notes.extend(evaluator.notes());
         precision::before_run(&evaluator)?;
         let ended = self.sample_on(sampler, &evaluator, &sampler_machine, start, tally);

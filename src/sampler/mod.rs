@@ -4,7 +4,7 @@ pub mod neural_bound;
 
 use serde::Serialize;
 
-use crate::backend::CpuPool;
+use crate::backend::{CpuPool, DeviceError, Machine};
 use crate::batch::{Evaluated, Proposal};
 use crate::bound::BoundError;
 use crate::evidence::Evidence;
@@ -28,11 +28,12 @@ pub struct Space {
 ///
 /// [`Run::sample`](crate::Run::sample) takes any. The ledger cannot be written from outside this crate yet, so neither can a sampler be.
 pub trait Sampler {
-    /// Checks the options against the problem; called at the start of every run, also one that goes on.
+    /// Checks the options against the problem, and gets ready on `machine`; called at the start of every run, also one that goes on.
     ///
     /// # Errors
-    /// [`SamplerError::Option`] for options that cannot work, [`SamplerError::Changed`] when a run goes on with another problem.
-    fn start(&mut self, space: &Space) -> Result<(), SamplerError>;
+    /// [`SamplerError::Option`] for options that cannot work, [`SamplerError::Changed`] when a run goes on with another problem or on
+    /// another kind of machine, [`SamplerError::Device`].
+    fn start(&mut self, space: &Space, machine: &Machine) -> Result<(), SamplerError>;
 
     /// The next batch, `u [n_points, n_dim]` with `n_points` from 1 to `max_points`; `None` when the targets are reached,
     /// or when the status says `stalled`.
@@ -133,6 +134,9 @@ pub enum SamplerError {
         /// Finite points needed.
         needed: usize,
     },
+    /// The device that the sampler runs on failed. What was evaluated is kept, but bounds that lay on a lost device are gone: start a new sampler.
+    #[error("the sampler's device: {0}")]
+    Device(#[from] DeviceError),
     /// A bound could not be built.
     #[error("bound {index}: {source}")]
     Bound {

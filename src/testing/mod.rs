@@ -15,7 +15,7 @@ pub use rv7::{RV7_HELP, Rv7Error, rv7};
 /// What integration tests and benches reach of the private rooms; no part of the public interface.
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::backend::CpuPool;
+    pub use crate::backend::{CpuPool, Machine};
     pub use crate::bound::{Ellipsoid, Union, UnionLimits, UnionOptions};
     #[cfg(feature = "gpu")]
     pub use crate::kernel::{generated, library};

@@ -2,10 +2,11 @@
 
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
-use crate::backend::panic_message;
+use crate::backend::{Traffic, panic_message};
 
 use super::{DeviceError, DeviceKind, GpuInfo, GpuOptions, GraphicsApi, PowerPreference};
 
@@ -124,9 +125,19 @@ pub(crate) struct DeviceTraits {
 }
 
 /// A device as one run uses it: the shared context, and how long this run waits for it.
-pub(crate) struct Gpu {
+pub struct Gpu {
     context: Arc<Context>,
     pub(super) timeout: Duration,
+    tally: Tally,
+}
+
+/// Counters of [`Traffic`].
+#[derive(Default)]
+struct Tally {
+    dispatches: AtomicU64,
+    host_waits: AtomicU64,
+    bytes_uploaded: AtomicU64,
+    bytes_read_back: AtomicU64,
 }
 
 impl Deref for Gpu {
@@ -138,7 +149,7 @@ impl Deref for Gpu {
 }
 
 /// One device with its queue, shared by everything that runs on it.
-pub(crate) struct Context {
+pub struct Context {
     pub(crate) info: GpuInfo,
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
@@ -187,7 +198,12 @@ impl Gpu {
                 context
             }
         };
-        Ok(Arc::new(Self { context, timeout: options.timeout }))
+        Ok(Arc::new(Self { context, timeout: options.timeout, tally: Tally::default() }))
+    }
+
+    /// Whether both are the same device.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.context, &other.context)
     }
 
     /// Hands over commands and waits for them.
@@ -217,6 +233,7 @@ impl Gpu {
         submission_index: Option<wgpu::SubmissionIndex>,
         limit: Duration,
     ) -> Result<(), DeviceError> {
+        self.tally.host_waits.fetch_add(1, Ordering::Relaxed);
         let waited = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(limit) });
         self.usable()?;
         if let Some(text) = self.take_unheard() {
@@ -232,16 +249,49 @@ impl Gpu {
         Err(self.give_up(failure))
     }
 
-    /// Copies the first `bytes` bytes of a buffer made with `MAP_READ` to the host, after all work that writes it was waited for.
+    /// Hands over commands that fill `staging`, a buffer made with `MAP_READ`, waits for them, and copies its first `bytes` bytes to the host.
     ///
     /// # Errors
     /// As [`submit`](Self::submit).
-    pub(crate) fn read(&self, what: &str, staging: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>, DeviceError> {
+    pub(crate) fn fetch(
+        &self,
+        what: &str,
+        commands: wgpu::CommandEncoder,
+        staging: &wgpu::Buffer,
+        bytes: u64,
+    ) -> Result<Vec<u8>, DeviceError> {
+        self.fetch_within(what, commands, staging, bytes, self.timeout)
+    }
+
+    /// As [`fetch`](Self::fetch), for the first use of a pipeline.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub(crate) fn fetch_first(
+        &self,
+        what: &str,
+        commands: wgpu::CommandEncoder,
+        staging: &wgpu::Buffer,
+        bytes: u64,
+    ) -> Result<Vec<u8>, DeviceError> {
+        self.fetch_within(what, commands, staging, bytes, self.timeout.max(COMPILE_TIMEOUT))
+    }
+
+    fn fetch_within(
+        &self,
+        what: &str,
+        commands: wgpu::CommandEncoder,
+        staging: &wgpu::Buffer,
+        bytes: u64,
+        limit: Duration,
+    ) -> Result<Vec<u8>, DeviceError> {
         let (sender, receiver) = mpsc::channel();
-        self.scoped(what, bytes, |_| {
+        let submission = self.scoped(what, bytes, |_| {
+            let submission = self.queue.submit([commands.finish()]);
             staging.slice(..bytes).map_async(wgpu::MapMode::Read, move |mapped| drop(sender.send(mapped)));
+            submission
         })?;
-        self.wait(what, None, self.timeout)?;
+        self.wait(what, Some(submission), limit)?;
         let failed = |reason: String| DeviceError::Driver { adapter: self.name(), reason: format!("{what}: {reason}") };
         // The answer may come through the poll of another thread, and then a moment later.
         let mapped = match receiver.recv_timeout(self.timeout) {
@@ -252,15 +302,33 @@ impl Gpu {
         mapped?;
         let copied = staging.get_mapped_range(..bytes).map(|view| view.to_vec()).map_err(|e| failed(e.to_string()));
         staging.unmap();
+        self.tally.bytes_read_back.fetch_add(bytes, Ordering::Relaxed);
         copied
     }
-}
 
-#[cfg(feature = "testing")]
-impl Gpu {
-    /// Whether both are the same device.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.context, &other.context)
+    /// Writes to a buffer of the device, before whatever is submitted next.
+    ///
+    /// # Errors
+    /// What the device says to it.
+    pub(crate) fn upload(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.tally.bytes_uploaded.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.scoped("an upload", bytes.len() as u64, |_| self.queue.write_buffer(buffer, offset, bytes))
+    }
+
+    /// Counts dispatches that were recorded.
+    pub(crate) fn count_dispatches(&self, n: usize) {
+        self.tally.dispatches.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    /// What went to and fro so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Traffic {
+            dispatches: value(&self.tally.dispatches),
+            host_waits: value(&self.tally.host_waits),
+            bytes_uploaded: value(&self.tally.bytes_uploaded),
+            bytes_read_back: value(&self.tally.bytes_read_back),
+        }
     }
 }
 

@@ -118,7 +118,7 @@ impl State {
         while !e.finished && n_rows < n {
             let Some(draw) = e.queue.pop_front() else {
                 let tag = e.transfer.values().any(|t| !t.is_empty());
-                e.queue.extend(self.shells.draw_newest(n - n_rows, tag, pool));
+                e.queue.extend(self.shells.draw_newest(n - n_rows, tag, pool)?);
                 n_empty = if e.queue.is_empty() { n_empty + 1 } else { 0 };
                 if n_empty == N_EMPTY_MAX {
                     self.warnings
@@ -234,11 +234,11 @@ impl State {
         let candidate = match built {
             Ok(bound) => {
                 self.train_s += bound.train_s();
-                let candidate = self.shells.candidate(bound, live.threshold, pool);
+                let candidate = self.shells.candidate(bound, live.threshold, pool)?;
                 Ok(if self.shells.is_fit(&candidate, at_will) {
                     candidate
                 } else {
-                    self.shells.relaxed(candidate, pool)
+                    self.shells.relaxed(candidate, pool)?
                 })
             }
             Err(error) => Err(error),
@@ -253,7 +253,7 @@ impl State {
                 let assigned: Vec<usize> =
                     (0..self.samples.len()).filter(|&id| self.samples.shell(id).is_some()).collect();
                 let rows = self.samples.select(&assigned);
-                let cells = self.shells.locate_in_candidate(rows.as_slice().unwrap_or(&[]), pool);
+                let cells = self.shells.locate_in_candidate(rows.as_slice().unwrap_or(&[]), pool)?;
                 for (id, cell) in assigned.into_iter().zip(cells) {
                     if let (Some(place), Some(cell)) = (self.samples.place(id), cell) {
                         e.transfer.entry((place, cell)).or_default().push_back(id);
@@ -378,7 +378,7 @@ impl State {
     }
 
     /// Ends the exploration: shells with next to nothing in them go, bounds and counts of the exploration stay as they are from here on.
-    pub(super) fn freeze(&mut self, bulk: Option<Cover>, pool: &CpuPool) {
+    pub(super) fn freeze(&mut self, bulk: Option<Cover>, pool: &CpuPool) -> Result<(), SamplerError> {
         let evidence = self.evidence(true);
         let fraction = self.shells.exploration_fractions(&self.samples);
         let holds_something = |(s, fraction): (&ShellEvidence, &f64)| {
@@ -409,7 +409,8 @@ impl State {
             }
         }
         let f_live = self.f_live();
-        self.shells.freeze(&keep, pool);
+        self.shells.freeze(&keep, pool)?;
         self.stage = Stage::Sampling(super::sampling::Sampling::new(self.samples.len(), f_live, bulk));
+        Ok(())
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use self::shells::{Regions, Shells};
 use super::{Sampler, SamplerError, SamplerStatus, Space};
-use crate::backend::CpuPool;
+use crate::backend::{CpuPool, Machine};
 use crate::batch::{Evaluated, Proposal};
 use crate::bound::{NeuralBoundOptions, UnionOptions};
 use crate::evidence::{Evidence, ShellEvidence, shell_evidence, shell_log_weights};
@@ -317,20 +317,20 @@ impl State {
     fn next_batch(&mut self, pool: &CpuPool, max_points: usize) -> Result<bool, SamplerError> {
         Ok(match self.stage {
             Stage::Exploration(_) => self.explore(pool, max_points)?,
-            Stage::Scouting(_) => self.scout(pool, max_points),
+            Stage::Scouting(_) => self.scout(pool, max_points)?,
             Stage::Sampling(_) => {
                 // Nothing is pending when the targets are reached.
-                self.sample(pool, max_points);
+                self.sample(pool, max_points)?;
                 true
             }
         })
     }
 
-    fn next_stage(&mut self, pool: &CpuPool) {
+    fn next_stage(&mut self, pool: &CpuPool) -> Result<(), SamplerError> {
         match self.stage {
             Stage::Exploration(_) => self.patrol(pool),
             Stage::Scouting(_) => self.end_scouting(pool),
-            Stage::Sampling(_) => {}
+            Stage::Sampling(_) => Ok(()),
         }
     }
 
@@ -382,13 +382,19 @@ impl State {
 }
 
 impl Sampler for NeuralBoundSampler {
-    fn start(&mut self, space: &Space) -> Result<(), SamplerError> {
+    fn start(&mut self, space: &Space, machine: &Machine) -> Result<(), SamplerError> {
         self.validate(space)?;
         let Some(state) = &mut self.state else {
-            self.state = Some(State::new(space, &self.options));
+            let mut state = State::new(space, &self.options);
+            state.shells.open(machine, &self.options.network.hidden_layer_sizes, self.options.n_networks)?;
+            self.state = Some(state);
             return Ok(());
         };
         let changed = |what, was: String, now: String| Err(SamplerError::Changed { what, was, now });
+        // Bounds on a device stay there: on another machine they would be others, for rounding differs.
+        if !state.shells.is_at_home_on(machine) {
+            return changed("its bounds on", state.shells.device_name().unwrap_or_default(), machine.device_name());
+        }
         if (Space { prior: space.prior.clone(), ..state.space.clone() }) != *space {
             return changed("space", format!("{:?}", state.space), format!("{space:?}"));
         }
@@ -410,7 +416,7 @@ impl Sampler for NeuralBoundSampler {
     fn propose(&mut self, pool: &CpuPool, max_points: usize) -> Result<Option<Proposal>, SamplerError> {
         let Some(state) = &mut self.state else { return Ok(None) };
         while !state.next_batch(pool, max_points)? {
-            state.next_stage(pool);
+            state.next_stage(pool)?;
         }
         Ok(state.pending.as_ref().map(|pending| Proposal { u: pending.u.clone() }))
     }

@@ -3,7 +3,7 @@
 use ndarray::Array2;
 
 use super::scouting::Cover;
-use super::{Pending, Stage, State};
+use super::{Pending, SamplerError, Stage, State};
 use crate::backend::CpuPool;
 use crate::evidence::Evidence;
 use crate::samples::Place;
@@ -76,30 +76,30 @@ impl Sampling {
 
 impl State {
     /// Makes the next batch of the sampling phase; leaves nothing pending when the targets are reached.
-    pub(super) fn sample(&mut self, pool: &CpuPool, max_points: usize) {
+    pub(super) fn sample(&mut self, pool: &CpuPool, max_points: usize) -> Result<(), SamplerError> {
         self.pending = None;
         if self.is_hopeless()
             && let Stage::Sampling(sampling) = &mut self.stage
         {
             sampling.n_fruitless = N_FRUITLESS_MAX;
-            return;
+            return Ok(());
         }
         loop {
             let wanted = self.wanted(max_points);
-            let Stage::Sampling(sampling) = &mut self.stage else { return };
+            let Stage::Sampling(sampling) = &mut self.stage else { return Ok(()) };
             if sampling.shell_yield.is_empty() {
                 sampling.shell_yield = self.shells.exploration_yield(&self.samples);
             }
             if wanted.is_empty() {
                 sampling.n_fruitless = 0;
-                if self.sharpen_volumes(pool) {
+                if self.sharpen_volumes(pool)? {
                     // With other volumes n_eff is another, too.
                     continue;
                 }
-                return;
+                return Ok(());
             }
             if sampling.n_fruitless == N_FRUITLESS_MAX {
-                return;
+                return Ok(());
             }
             let requests: Vec<(usize, u64)> = wanted
                 .iter()
@@ -108,7 +108,7 @@ impl State {
                     (shell, (draws.ceil() as u64).clamp(1, N_DRAWS_MAX))
                 })
                 .collect();
-            let drawn = self.shells.draw_shells(&requests, pool);
+            let drawn = self.shells.draw_shells(&requests, pool)?;
             let n_dim = self.space.n_dim;
             let (mut rows, mut place) = (Vec::new(), Vec::new());
             for (k, drawn) in drawn.iter().enumerate() {
@@ -121,7 +121,7 @@ impl State {
             }
             place.truncate(max_points);
             rows.truncate(place.len() * n_dim);
-            let Stage::Sampling(sampling) = &mut self.stage else { return };
+            let Stage::Sampling(sampling) = &mut self.stage else { return Ok(()) };
             if place.is_empty() {
                 sampling.n_fruitless += 1;
                 continue;
@@ -129,7 +129,7 @@ impl State {
             sampling.n_fruitless = 0;
             let u = Array2::from_shape_vec((place.len(), n_dim), rows).unwrap_or_default();
             self.pending = Some(Pending { u, place });
-            return;
+            return Ok(());
         }
     }
 
@@ -137,15 +137,15 @@ impl State {
     ///
     /// With `M_i` draws, shell `i` adds `s_i^2 c_i / M_i`, where `s_i` is its share of the evidence and `c_i` the relative variance for one draw. For a
     /// given number of draws the sum is least with `M_i` in proportion to `s_i sqrt(c_i)`.
-    fn sharpen_volumes(&mut self, pool: &CpuPool) -> bool {
+    fn sharpen_volumes(&mut self, pool: &CpuPool) -> Result<bool, SamplerError> {
         if !self.every_shell_sampled() {
-            return false;
+            return Ok(false);
         }
         let evidence = self.evidence(false);
         let scatter = evidence.error_terms.scatter;
         let target = (VOLUME_SHARE * scatter).max(VOLUME_SHARE_OF_N_EFF / evidence.n_eff);
         if evidence.error_terms.volume() <= target {
-            return false;
+            return Ok(false);
         }
         let volumes = self.shells.regions(&self.samples, false).volumes;
         let drawn: Vec<f64> = self.shells.sampling_draws().into_iter().map(|n| n as f64).collect();
@@ -166,10 +166,10 @@ impl State {
             .filter(|(_, n)| *n > 0)
             .collect();
         if room <= 0.0 || requests.is_empty() {
-            return false;
+            return Ok(false);
         }
-        self.shells.count_shells(&requests, pool);
-        true
+        self.shells.count_shells(&requests, pool)?;
+        Ok(true)
     }
 
     /// Whether the bounds serve so badly that the target is out of reach: far more fresh points than any sensible number per
@@ -283,17 +283,19 @@ mod tests {
     use ndarray::{Array1, Array2};
 
     use super::*;
+    use crate::backend::Machine;
     use crate::batch::Evaluated;
     use crate::sampler::neural_bound::NeuralBoundSampler;
     use crate::sampler::{Sampler, Space};
 
     #[test]
     fn a_sampler_that_draws_nothing_says_so_and_may_try_again() {
-        let pool = CpuPool::new(1, "sampler").unwrap();
+        let machine = Machine::threads(1).unwrap();
+        let pool = machine.pool();
         let space = Space { n_dim: 2, n_derived: 0, periodic: vec![], prior: String::new() };
         let mut sampler = NeuralBoundSampler::default().n_live(100).n_networks(0).n_eff(500.0);
         let step = |sampler: &mut NeuralBoundSampler| {
-            let Some(proposal) = sampler.propose(&pool, usize::MAX).unwrap() else { return false };
+            let Some(proposal) = sampler.propose(pool, usize::MAX).unwrap() else { return false };
             let log_l: Array1<f64> = proposal
                 .u
                 .rows()
@@ -304,7 +306,7 @@ mod tests {
             sampler.update(&Evaluated { log_l, derived, likelihood_cpu_s: 0.0, n_non_finite: 0 }).unwrap();
             true
         };
-        sampler.start(&space).unwrap();
+        sampler.start(&space, &machine).unwrap();
         while sampler.status().phase == "exploration" {
             assert!(step(&mut sampler));
         }
@@ -314,7 +316,7 @@ mod tests {
         sampling.n_fruitless = N_FRUITLESS_MAX;
         assert!(!step(&mut sampler));
         assert_eq!(sampler.status().phase, "stalled");
-        sampler.start(&space).unwrap();
+        sampler.start(&space, &machine).unwrap();
         assert_eq!(sampler.status().phase, "sampling");
         while step(&mut sampler) {}
         assert_eq!(sampler.status().phase, "sampling");
@@ -326,11 +328,12 @@ mod tests {
     #[test]
     fn opening_again_leaves_the_volumes_as_they_were() {
         const TOLERANCE: f64 = 0.05;
-        let pool = CpuPool::new(1, "sampler").unwrap();
+        let machine = Machine::threads(1).unwrap();
+        let pool = machine.pool();
         let space = Space { n_dim: 2, n_derived: 0, periodic: vec![], prior: String::new() };
         let mut sampler = NeuralBoundSampler::default().n_live(200).n_networks(0).n_eff(1000.0).seed(2);
-        sampler.start(&space).unwrap();
-        while let Some(proposal) = sampler.propose(&pool, usize::MAX).unwrap() {
+        sampler.start(&space, &machine).unwrap();
+        while let Some(proposal) = sampler.propose(pool, usize::MAX).unwrap() {
             let square = |u: ndarray::ArrayView1<f64>| u.iter().map(|u| (u - 0.5).powi(2)).sum::<f64>();
             let log_l: Array1<f64> = proposal.u.rows().into_iter().map(|u| -50.0 * square(u)).collect();
             let derived = Array2::zeros((log_l.len(), 0));

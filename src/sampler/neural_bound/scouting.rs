@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use ndarray::Array2;
 
 use super::exploration::Exploration;
-use super::{Pending, Stage, State};
+use super::{Pending, SamplerError, Stage, State};
 use crate::backend::CpuPool;
 use crate::math::log_sum_exp;
 use crate::rng::{Draw, Stream};
@@ -202,7 +202,7 @@ impl State {
     }
 
     /// Sends scouts out at the end of the exploration: from points that the innermost bound left out, else across the borders around the posterior.
-    pub(super) fn patrol(&mut self, pool: &CpuPool) {
+    pub(super) fn patrol(&mut self, pool: &CpuPool) -> Result<(), SamplerError> {
         let (posterior, bulk) = self.posterior(0);
         if posterior.is_empty() || !self.may_reopen() {
             return self.freeze(bulk, pool);
@@ -214,19 +214,20 @@ impl State {
         }
         let scouting = self.scouting(top, posterior, found, f64::INFINITY);
         self.stage = Stage::Scouting(Scouting { n_rounds: 1, ..scouting });
+        Ok(())
     }
 
     /// Patrols the first rung from `rung` on whose cover is smaller than the cube; freezes the bounds when there is none.
-    fn patrol_from(&mut self, rung: usize, bulk: Option<Cover>, pool: &CpuPool) {
+    fn patrol_from(&mut self, rung: usize, bulk: Option<Cover>, pool: &CpuPool) -> Result<(), SamplerError> {
         for rung in rung.. {
             let (posterior, Some(cover)) = self.posterior(rung) else { break };
             if cover.log_v_most < 0.0 {
                 let (found, lost) = self.left_out(&cover, true);
                 self.stage = Stage::Scouting(Scouting { rung, bulk, ..self.scouting(cover, posterior, found, lost) });
-                return;
+                return Ok(());
             }
         }
-        self.freeze(bulk, pool);
+        self.freeze(bulk, pool)
     }
 
     /// Sends scouts out from points that the sampling phase met and `cover` should hold.
@@ -262,16 +263,16 @@ impl State {
     }
 
     /// Makes the next batch of scouts; false when they are all back.
-    pub(super) fn scout(&mut self, pool: &CpuPool, max_points: usize) -> bool {
+    pub(super) fn scout(&mut self, pool: &CpuPool, max_points: usize) -> Result<bool, SamplerError> {
         loop {
-            let Stage::Scouting(scouting) = &self.stage else { return false };
+            let Stage::Scouting(scouting) = &self.stage else { return Ok(false) };
             if !scouting.queue.is_empty() {
                 let rows = scouting.queue.iter().take(max_points).flat_map(|(_, row)| row).copied();
                 let rows: Vec<f64> = rows.collect();
                 let n = rows.len() / self.space.n_dim;
                 let u = Array2::from_shape_vec((n, self.space.n_dim), rows).unwrap_or_default();
                 self.pending = Some(Pending { u, place: vec![Place { shell: 0, cell: 0 }; n] });
-                return true;
+                return Ok(true);
             }
             let round = scouting.n_rounds;
             // What the patrol cannot find has no weight.
@@ -283,7 +284,7 @@ impl State {
                 _ => scouting.scouts.clone(),
             };
             if scouts.is_empty() || round > N_ROUNDS || in_vain {
-                return false;
+                return Ok(false);
             }
             // A round without a single call went nowhere near: too far.
             let accepted = scouting.n_accepted as f64 / scouting.n_queued.max(1) as f64;
@@ -294,20 +295,22 @@ impl State {
                 _ => scouting.scale,
             };
             let stream = scouting.stream.substream(round as u64);
-            let steps = match round {
+            let mut steps = match round {
                 0 => self.steps(scouting, &scouts, N_STEPS, None, &stream, pool),
                 _ => self.steps(scouting, &scouts, 1, Some(scale), &stream, pool),
             };
+            let (rung, log_v_most) = (scouting.rung, scouting.cover.log_v_most);
+            self.look_up(&mut steps, log_v_most, pool)?;
             let mut queue: Vec<_> = steps.into_iter().filter(|s| !s.inside).map(|s| (s.scout, s.end)).collect();
             let mut weight = 0.0;
             if round == 0 {
-                let part = if scouting.rung == 0 { PATROL_CALLS } else { PATROL_CALLS_HIGHER };
+                let part = if rung == 0 { PATROL_CALLS } else { PATROL_CALLS_HIGHER };
                 let n = (part * self.options.n_live as f64) as usize;
                 weight = (queue.len() as f64 / n as f64).max(1.0) / (N_STEPS * scouts.len()) as f64;
                 stream.substream(1).at(0).shuffle(&mut queue);
                 queue.truncate(n);
             }
-            let Stage::Scouting(scouting) = &mut self.stage else { return false };
+            let Stage::Scouting(scouting) = &mut self.stage else { return Ok(false) };
             (scouting.scouts, scouting.scale, scouting.n_rounds, scouting.weight) = (scouts, scale, round + 1, weight);
             (scouting.n_queued, scouting.n_accepted) = (queue.len(), 0);
             scouting.queue = queue.into();
@@ -323,22 +326,25 @@ impl State {
     }
 
     /// Part of the posterior that lies outside, as patrol and scouts tell: as much comes back as goes out.
-    fn lost(&self, scouting: &Scouting, pool: &CpuPool) -> f64 {
+    fn lost(&mut self, pool: &CpuPool) -> Result<f64, SamplerError> {
+        let Stage::Scouting(scouting) = &self.stage else { return Ok(0.0) };
         if scouting.out == 0.0 || scouting.scouts.is_empty() {
-            return 0.0;
+            return Ok(0.0);
         }
         let n_steps = (scouting.posterior.len() * N_STEPS).div_ceil(scouting.scouts.len());
         let stream = scouting.stream.substream(LOST_STREAM);
-        let steps = self.steps(scouting, &scouting.scouts, n_steps, None, &stream, pool);
+        let mut steps = self.steps(scouting, &scouting.scouts, n_steps, None, &stream, pool);
         // Scouts are spread evenly above the level, the posterior is not.
         let log_l: Vec<f64> = scouting.scouts.iter().map(|&id| self.samples.log_l()[id]).collect();
         let max = log_l.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let weight: Vec<f64> = log_l.iter().map(|l| (l - max).exp()).collect();
         let total = weight.iter().sum::<f64>() * n_steps as f64;
+        let (out, log_v_most) = (scouting.out, scouting.cover.log_v_most);
+        self.look_up(&mut steps, log_v_most, pool)?;
         let back: f64 = steps.iter().filter(|step| step.inside).map(|step| weight[step.scout]).sum();
         // As if one of the steps came back where none did.
-        let ratio = scouting.out * total / back.max(1.0);
-        ratio / (1.0 + ratio)
+        let ratio = out * total / back.max(1.0);
+        Ok(ratio / (1.0 + ratio))
     }
 
     /// `n_steps` from each of the points `from`, with the covariance of its neighbours and of length `scale` (none: a random one), as in the
@@ -395,11 +401,15 @@ impl State {
             ends.map(|end| Step { scout: index, inside: false, end }).collect::<Vec<_>>()
         };
         let chunks = pool.map_chunks(from.len(), CHUNK, |range| range.flat_map(steps_from).collect::<Vec<Step>>());
-        let mut steps = chunks.concat();
+        chunks.concat()
+    }
+
+    /// Finds out which steps end where bounds hold them.
+    fn look_up(&mut self, steps: &mut [Step], log_v_most: f64, pool: &CpuPool) -> Result<(), SamplerError> {
         let rows: Vec<f64> = steps.iter().flat_map(|step| &step.end).copied().collect();
-        let inside = self.shells.are_deep(&rows, scouting.cover.log_v_most, pool);
+        let inside = self.shells.are_deep(&rows, log_v_most, pool)?;
         steps.iter_mut().zip(inside).for_each(|(step, inside)| step.inside = inside);
-        steps
+        Ok(())
     }
 
     /// Looks at what the scouts met, the last `n_new` points.
@@ -421,10 +431,11 @@ impl State {
     }
 
     /// Opens exploration again around what was found; freezes the bounds where that was nothing of weight.
-    pub(super) fn end_scouting(&mut self, pool: &CpuPool) {
-        let Stage::Scouting(scouting) = &self.stage else { return };
-        let (cover, rung, bulk) = (scouting.cover, scouting.rung, scouting.bulk);
-        let lost = scouting.lost.max(self.lost(scouting, pool));
+    pub(super) fn end_scouting(&mut self, pool: &CpuPool) -> Result<(), SamplerError> {
+        let Stage::Scouting(scouting) = &self.stage else { return Ok(()) };
+        let (cover, rung, bulk, known) = (scouting.cover, scouting.rung, scouting.bulk, scouting.lost);
+        let lost = known.max(self.lost(pool)?);
+        let Stage::Scouting(scouting) = &self.stage else { return Ok(()) };
         if scouting.found.is_empty() || lost < self.lost_most() {
             return self.patrol_from(rung + 1, bulk, pool);
         }
@@ -441,6 +452,7 @@ impl State {
             self.samples.reopen();
         }
         self.stage = Stage::Exploration(Exploration::reopened(&self.options, cover.level));
+        Ok(())
     }
 }
 
@@ -472,6 +484,7 @@ mod tests {
     use ndarray::Array1;
 
     use super::*;
+    use crate::backend::Machine;
     use crate::batch::Evaluated;
     use crate::sampler::neural_bound::NeuralBoundSampler;
     use crate::sampler::{Sampler, Space};
@@ -488,15 +501,15 @@ mod tests {
     }
 
     /// Sampler of a round Gaussian in two dimensions, on the sides of a periodic square or in its middle, at the end of the exploration.
-    fn explored(centre: f64) -> (NeuralBoundSampler, CpuPool) {
-        let pool = CpuPool::new(2, "sampler").unwrap();
+    fn explored(centre: f64) -> (NeuralBoundSampler, Machine) {
+        let machine = Machine::threads(2).unwrap();
         let space = Space { n_dim: 2, n_derived: 0, periodic: vec![0, 1], prior: String::new() };
         let mut sampler = NeuralBoundSampler::default().n_live(500).n_networks(0).n_eff(1000.0).seed(3);
-        sampler.start(&space).unwrap();
+        sampler.start(&space, &machine).unwrap();
         while sampler.state.as_ref().is_some_and(|state| matches!(state.stage, Stage::Exploration(_))) {
-            step(&mut sampler, &pool, centre);
+            step(&mut sampler, machine.pool(), centre);
         }
-        (sampler, pool)
+        (sampler, machine)
     }
 
     fn log_l(u: &[f64], centre: f64) -> f64 {
@@ -513,7 +526,7 @@ mod tests {
 
     /// Part of the posterior that lies outside of what is taken for inside, found by a patrol and its scouts.
     fn lost_beyond(quantile: f64, centre: f64) -> f64 {
-        let (mut sampler, pool) = explored(centre);
+        let (mut sampler, machine) = explored(centre);
         let state = sampler.state.as_mut().unwrap();
         let (posterior, bulk) = state.posterior(0);
         // The volume where `exp(-r^2 / 2)` is the quantile, as if all bounds had cut there.
@@ -522,15 +535,15 @@ mod tests {
         state.stage = Stage::Scouting(state.scouting(cover, posterior, Vec::new(), 0.0));
         loop {
             let state = sampler.state.as_mut().unwrap();
-            if !state.scout(&pool, 7) {
+            if !state.scout(machine.pool(), 7).unwrap() {
                 break;
             }
             step_scouts(state, centre);
         }
-        let state = sampler.state.as_ref().unwrap();
+        let state = sampler.state.as_mut().unwrap();
         let Stage::Scouting(scouting) = &state.stage else { panic!("no scouts") };
         assert!(scouting.found.iter().all(|id| state.samples.shell(*id).is_none()));
-        state.lost(scouting, &pool)
+        state.lost(machine.pool()).unwrap()
     }
 
     fn step_scouts(state: &mut State, centre: f64) {
@@ -563,21 +576,21 @@ mod tests {
     /// Bounds that follow the likelihood leave nothing to find, at next to no calls.
     #[test]
     fn good_bounds_are_patrolled_for_nothing() {
-        let (mut sampler, pool) = explored(0.5);
+        let (mut sampler, machine) = explored(0.5);
         let state = sampler.state.as_mut().unwrap();
         let n = state.samples.len();
-        state.patrol(&pool);
-        while state.scout(&pool, usize::MAX) {
+        state.patrol(machine.pool()).unwrap();
+        while state.scout(machine.pool(), usize::MAX).unwrap() {
             step_scouts(state, 0.5);
         }
         let Stage::Scouting(scouting) = &state.stage else { panic!("no scouts") };
         assert!(scouting.found.is_empty());
         assert!(state.samples.len() - n < 20, "{} calls", state.samples.len() - n);
         while matches!(state.stage, Stage::Scouting(_)) {
-            while state.scout(&pool, usize::MAX) {
+            while state.scout(machine.pool(), usize::MAX).unwrap() {
                 step_scouts(state, 0.5);
             }
-            state.end_scouting(&pool);
+            state.end_scouting(machine.pool()).unwrap();
         }
         assert!(matches!(state.stage, Stage::Sampling(_)));
     }

@@ -1,6 +1,6 @@
 //! The nested bounds, what was counted of their volumes, and draws from the shells between them.
 
-use crate::backend::CpuPool;
+use crate::backend::{CpuPool, DeviceError, Machine};
 use crate::bound::{Answer, Ask, CHUNK, Nest, NeuralBound, Request};
 use crate::evidence::{Fraction, ShellVolume};
 use crate::math::log_sum_exp;
@@ -113,6 +113,21 @@ impl Shells {
         Shell { threshold, stream, next_draw: 0, cells }
     }
 
+    /// Goes to the machine where bounds are drawn from and asked, if nothing was drawn yet.
+    pub(super) fn open(&mut self, machine: &Machine, hidden: &[usize], n_networks: usize) -> Result<(), DeviceError> {
+        self.nest.open(machine, hidden, n_networks)
+    }
+
+    /// Whether the bounds can be used by a run with that machine.
+    pub(super) fn is_at_home_on(&self, machine: &Machine) -> bool {
+        self.nest.is_at_home_on(machine)
+    }
+
+    /// The device that holds the bounds, in words.
+    pub(super) fn device_name(&self) -> Option<String> {
+        self.nest.device_name()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.shells.len()
     }
@@ -139,11 +154,11 @@ impl Shells {
     }
 
     /// Which of `rows` `[n, n_dim]` lie in a shell whose bound has a volume, as a logarithm, of at most `log_v_most`.
-    pub(super) fn are_deep(&self, rows: &[f64], log_v_most: f64, pool: &CpuPool) -> Vec<bool> {
+    pub(super) fn are_deep(&mut self, rows: &[f64], log_v_most: f64, pool: &CpuPool) -> Result<Vec<bool>, DeviceError> {
         let log_v = self.log_bounds();
         let first = log_v.iter().position(|v| *v <= log_v_most).unwrap_or(self.shells.len());
-        let holders = self.nest.locate(rows, first..self.shells.len(), pool);
-        holders.into_iter().map(|place| place.is_some_and(|p| log_v[p.shell as usize] <= log_v_most)).collect()
+        let holders = self.nest.locate(rows, first..self.shells.len(), pool)?;
+        Ok(holders.into_iter().map(|place| place.is_some_and(|p| log_v[p.shell as usize] <= log_v_most)).collect())
     }
 
     /// Most cells that any of the bounds has.
@@ -175,13 +190,18 @@ impl Shells {
     }
 
     /// Draws from a new bound until its volume is known to a few per cent, without calling the likelihood.
-    pub(super) fn candidate(&mut self, bound: NeuralBound, threshold: f64, pool: &CpuPool) -> Candidate {
-        self.nest.push(bound);
+    pub(super) fn candidate(
+        &mut self,
+        bound: NeuralBound,
+        threshold: f64,
+        pool: &CpuPool,
+    ) -> Result<Candidate, DeviceError> {
+        self.nest.push(bound)?;
         self.measured(threshold, pool)
     }
 
     /// The candidate that the innermost bound makes.
-    fn measured(&mut self, threshold: f64, pool: &CpuPool) -> Candidate {
+    fn measured(&mut self, threshold: f64, pool: &CpuPool) -> Result<Candidate, DeviceError> {
         const N_KEPT: u64 = 1000;
         // A bound that keeps so little of its ellipsoids is no good: its volume is then measured poorly, and it is compared as it is.
         const N_DRAWS_MAX: u64 = 1 << 20;
@@ -193,23 +213,27 @@ impl Shells {
             shell.next_draw += if start == 0 { 2 * CHUNK } else { start };
             let bound = self.nest.len() - 1;
             let request = Request { bound, stream: shell.stream, range: start..shell.next_draw, cell: None };
-            for answer in self.nest.draw(&[request], Ask::Counts, pool) {
+            for answer in self.nest.draw(&[request], Ask::Counts, pool)? {
                 shell.count(&answer);
             }
         }
-        Candidate { shell }
+        Ok(Candidate { shell })
     }
 
     /// The same candidate without the effort for the recall of each cell, where that makes a difference.
-    pub(super) fn relaxed(&mut self, candidate: Candidate, pool: &CpuPool) -> Candidate {
-        if self.nest.relax() { self.measured(candidate.shell.threshold, pool) } else { candidate }
+    pub(super) fn relaxed(&mut self, candidate: Candidate, pool: &CpuPool) -> Result<Candidate, DeviceError> {
+        if self.nest.relax()? { self.measured(candidate.shell.threshold, pool) } else { Ok(candidate) }
     }
 
     /// The cell of the candidate that holds each of `rows` `[n, n_dim]`; none for those outside.
-    pub(super) fn locate_in_candidate(&self, rows: &[f64], pool: &CpuPool) -> Vec<Option<u32>> {
+    pub(super) fn locate_in_candidate(
+        &mut self,
+        rows: &[f64],
+        pool: &CpuPool,
+    ) -> Result<Vec<Option<u32>>, DeviceError> {
         let candidate = self.nest.len() - 1;
-        let holders = self.nest.locate(rows, candidate..candidate + 1, pool);
-        holders.into_iter().map(|place| place.map(|place| place.cell)).collect()
+        let holders = self.nest.locate(rows, candidate..candidate + 1, pool)?;
+        Ok(holders.into_iter().map(|place| place.map(|place| place.cell)).collect())
     }
 
     /// Forgets the candidate, if there is one.
@@ -222,7 +246,7 @@ impl Shells {
     }
 
     /// About `n` rows of the newest bound, uniform in each of its cells, with the place each was in before (when `tag` asks for it).
-    pub(super) fn draw_newest(&mut self, n: usize, tag: bool, pool: &CpuPool) -> Vec<Tagged> {
+    pub(super) fn draw_newest(&mut self, n: usize, tag: bool, pool: &CpuPool) -> Result<Vec<Tagged>, DeviceError> {
         const N_DRAWS_MAX: f64 = 1e6;
         let bound = self.shells.len() - 1;
         let newest = &mut self.shells[bound];
@@ -236,7 +260,7 @@ impl Shells {
             requests.push(Request { bound, stream, range, cell: Some(index) });
         }
         let mut rows = Vec::new();
-        for answer in self.nest.draw(&requests, if tag { Ask::Holder } else { Ask::Rows }, pool) {
+        for answer in self.nest.draw(&requests, if tag { Ask::Holder } else { Ask::Rows }, pool)? {
             newest.count(&answer);
             let holders = answer.holders.into_iter().chain(std::iter::repeat(None));
             let tagged = answer.rows.chunks_exact(self.n_dim).zip(&answer.cells).zip(holders);
@@ -245,7 +269,7 @@ impl Shells {
         // A batch takes the first of them: every cell should have its part.
         let n_drawn = newest.cells.iter().map(|c| c.next_draw).sum();
         newest.stream.substream(ORDER_STREAM).at(n_drawn).shuffle(&mut rows);
-        rows
+        Ok(rows)
     }
 
     /// One more draw of the newest bound went into its shell.
@@ -259,7 +283,7 @@ impl Shells {
     ///
     /// The shell in front of one that goes becomes larger, so its fractions from the exploration no longer hold: they are counted
     /// anew, by draws without likelihood calls.
-    pub(super) fn freeze(&mut self, keep: &[bool], pool: &CpuPool) {
+    pub(super) fn freeze(&mut self, keep: &[bool], pool: &CpuPool) -> Result<(), DeviceError> {
         const N_RECOUNT: u64 = 32 * CHUNK;
         const N_TOLD: u64 = 100;
         let mut kept = keep.iter();
@@ -268,7 +292,7 @@ impl Shells {
         let index = |k: usize| keep[..k].iter().filter(|k| **k).count();
         let grown: Vec<_> =
             (1..keep.len()).filter(|&k| keep[k - 1] && !keep[k]).map(|k| (index(k) - 1, N_RECOUNT)).collect();
-        for (answer, (shell, _)) in self.draw(&grown, Ask::ShellCounts, pool).into_iter().zip(&grown) {
+        for (answer, (shell, _)) in self.draw(&grown, Ask::ShellCounts, pool)?.into_iter().zip(&grown) {
             for (cell, counts) in self.shells[*shell].cells.iter_mut().zip(answer.counts) {
                 // A few draws tell less than the points do.
                 cell.recounted = (counts.shell.drawn >= N_TOLD).then_some(counts.shell);
@@ -278,6 +302,7 @@ impl Shells {
             shell.stream = shell.stream.substream(2);
             shell.next_draw = 0;
         }
+        Ok(())
     }
 
     /// Goes back to exploring: what the sampling phase counted counts as exploration, and new draws come from new streams.
@@ -326,17 +351,26 @@ impl Shells {
 
     /// Draws `requests[k] = (shell, number of member draws)` for the sampling phase; counts them, and returns what fell in each
     /// shell, row-major.
-    pub(super) fn draw_shells(&mut self, requests: &[(usize, u64)], pool: &CpuPool) -> Vec<Answer> {
+    pub(super) fn draw_shells(
+        &mut self,
+        requests: &[(usize, u64)],
+        pool: &CpuPool,
+    ) -> Result<Vec<Answer>, DeviceError> {
         self.draw_and_count(requests, Ask::Shell, pool)
     }
 
     /// The same without the rows: sharper volumes at no likelihood call.
-    pub(super) fn count_shells(&mut self, requests: &[(usize, u64)], pool: &CpuPool) {
-        self.draw_and_count(requests, Ask::ShellCounts, pool);
+    pub(super) fn count_shells(&mut self, requests: &[(usize, u64)], pool: &CpuPool) -> Result<(), DeviceError> {
+        self.draw_and_count(requests, Ask::ShellCounts, pool).map(drop)
     }
 
-    fn draw_and_count(&mut self, requests: &[(usize, u64)], ask: Ask, pool: &CpuPool) -> Vec<Answer> {
-        let answers = self.draw(requests, ask, pool);
+    fn draw_and_count(
+        &mut self,
+        requests: &[(usize, u64)],
+        ask: Ask,
+        pool: &CpuPool,
+    ) -> Result<Vec<Answer>, DeviceError> {
+        let answers = self.draw(requests, ask, pool)?;
         for (answer, (shell, _)) in answers.iter().zip(requests) {
             for (cell, counts) in self.shells[*shell].cells.iter_mut().zip(&answer.counts) {
                 let volume = &mut cell.sampling;
@@ -345,7 +379,7 @@ impl Shells {
                 volume.shell.add(counts.shell.drawn, counts.shell.kept);
             }
         }
-        answers
+        Ok(answers)
     }
 
     /// Draws made from each shell in the sampling phase.
@@ -353,7 +387,7 @@ impl Shells {
         self.shells.iter().map(|s| s.next_draw).collect()
     }
 
-    fn draw(&mut self, requests: &[(usize, u64)], ask: Ask, pool: &CpuPool) -> Vec<Answer> {
+    fn draw(&mut self, requests: &[(usize, u64)], ask: Ask, pool: &CpuPool) -> Result<Vec<Answer>, DeviceError> {
         let request = |&(bound, n): &(usize, u64)| {
             let shell = &mut self.shells[bound];
             let range = shell.next_draw..shell.next_draw + n;

@@ -1,0 +1,939 @@
+//! Bounds on a device: draws from them, and which of them hold a row. Plain numbers go in and come out; what they mean is the business of the room `bound`.
+
+use std::mem::offset_of;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::evaluate::KernelError;
+use super::network::NetworkLayout;
+use super::self_test::self_test;
+use super::source::{ShaderError, Source};
+use super::{layout, library};
+use crate::backend::{DeviceError, Gpu};
+
+/// Invocations of a workgroup that draws or tests, and of one that makes rows dense.
+const GROUP: usize = 64;
+const DENSE_GROUP: usize = 256;
+
+/// Draws of one launch at most, and at first; in between as many as took this long.
+const ROWS_MAX: usize = 1 << 16;
+const ROWS_FIRST: usize = 1 << 13;
+const LAUNCH_S: f64 = 0.05;
+
+/// Rows that wait on the device to be proposed: of the last ones so many are there.
+pub(crate) const RING: usize = 1 << 17;
+
+/// Counters of a cell: drawn, in the cell, accepted by the networks, held by a later bound.
+pub(crate) const COUNTERS: usize = 4;
+
+/// No cell, no bound.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// Bytes from the parameters of one dispatch to those of the next: what every device can do.
+const STEP_BYTES: u64 = 256;
+
+/// Dispatches of one submission at most.
+const STEPS_MAX: usize = 1024;
+
+/// A number of the unit cube in fixed point: 64 bits, of which the last eleven of a position are zero.
+pub(crate) fn fixed(x: f64) -> u64 {
+    // 2^64 x is exact, and the conversion saturates.
+    (x * 18_446_744_073_709_551_616.0) as u64
+}
+
+/// A position on the grid of the device, which 53 bits hold.
+pub(crate) fn to_position(x: f64) -> u64 {
+    fixed(x) & !0x7ff
+}
+
+/// The number that a position stands for, exactly.
+pub(crate) fn from_position(position: u64) -> f64 {
+    (position >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
+}
+
+fn words(fixed: u64) -> [u32; 2] {
+    [(fixed >> 32) as u32, fixed as u32]
+}
+
+/// An ellipsoid over some dimensions times the full range over the others.
+#[derive(Debug, Clone)]
+pub(crate) struct EllipsoidPlan {
+    /// The dimensions of the ellipsoid, `k` of them, ascending; then those of the cube.
+    pub dims: Vec<usize>,
+    pub k: usize,
+    /// `[k]`
+    pub centre: Vec<f64>,
+    /// Half-widths of the box around it, `[k]`.
+    pub half_widths: Vec<f64>,
+    /// Lower triangles, row after row: to the frame, in which the ellipsoid is the unit ball, and back.
+    pub inverse: Vec<f64>,
+    pub factor: Vec<f64>,
+}
+
+/// The networks of a cluster and what surrounds them.
+#[derive(Debug, Clone)]
+pub(crate) struct EmulatorPlan {
+    /// Coefficients of the surface, if there is one, and whether mixed terms are among them.
+    pub surface: Option<(Vec<f32>, bool)>,
+    pub mean: f32,
+    pub deviation: f32,
+    /// For each cell.
+    pub thresholds: Vec<f32>,
+}
+
+/// A region around one mode.
+#[derive(Debug, Clone)]
+pub(crate) struct ClusterPlan {
+    pub ellipsoid: EllipsoidPlan,
+    pub emulator: Option<EmulatorPlan>,
+}
+
+/// A bound as the device gets it.
+#[derive(Debug, Clone)]
+pub(crate) struct BoundPlan {
+    pub members: Vec<EllipsoidPlan>,
+    /// Cumulated shares of the members.
+    pub shares: Vec<f64>,
+    pub clusters: Vec<ClusterPlan>,
+    /// Dimension and place of each boundary that was moved.
+    pub shift: Vec<(usize, f64)>,
+    /// The unit cube: one member over no dimension, which no network cuts.
+    pub is_cube: bool,
+}
+
+impl EllipsoidPlan {
+    /// By how much the device may be wrong about the size of a place in the frame: a few units of f32, times what cancels in the sums.
+    pub(crate) fn uncertainty(&self) -> f64 {
+        let mut start = 0;
+        let row = |i: usize| {
+            let row = &self.inverse[start..=start + i];
+            start += i + 1;
+            row.iter().zip(&self.half_widths).map(|(a, w)| (a * w).powi(2)).sum::<f64>().sqrt()
+        };
+        let worst = (0..self.k).map(row).fold(1.0, f64::max);
+        8.0 * f64::from(f32::EPSILON) * worst * (self.k as f64).sqrt()
+    }
+}
+
+/// Where things lie in the text of a bound, in vec4.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    n_dim: usize,
+    dim4: usize,
+}
+
+impl Shape {
+    fn new(n_dim: usize) -> Self {
+        Self { n_dim, dim4: n_dim.div_ceil(4) }
+    }
+
+    fn ellipsoid(self) -> usize {
+        1 + 2 * self.dim4 + self.n_dim.div_ceil(2) + 2 * self.n_dim * self.dim4
+    }
+
+    fn cluster(self) -> usize {
+        self.ellipsoid() + 2
+    }
+
+    /// Iterations of all loops of an invocation that asks a bound, roughly: some drivers cut it off beyond a number of them.
+    fn iterations(self, n_members: usize, n_clusters: usize, n_networks: usize, network: usize) -> usize {
+        let triangle: usize = (0..self.n_dim).map(|i| i / 4 + 2).sum();
+        let contains = self.n_dim + triangle;
+        let surface = self.n_dim * (self.n_dim + 3) / 2;
+        // Clusters do not overlap: a point that lies in two by rounding is the worst case.
+        let emulator = 4 * self.n_dim + surface + n_networks * (network + 1);
+        (n_members + n_clusters) * contains + n_clusters.min(2) * emulator
+    }
+
+    fn push_ellipsoid(self, out: &mut Vec<[u32; 4]>, plan: &EllipsoidPlan) {
+        let Self { n_dim, dim4 } = self;
+        out.push([plan.k as u32, 0, 0, 0]);
+        push_padded(out, plan.dims.iter().map(|d| *d as u32), dim4);
+        push_padded(out, plan.centre.iter().flat_map(|c| words(fixed(*c))), n_dim.div_ceil(2));
+        // A box that rounding made smaller would cut the ellipsoid.
+        let half_width = |w: &f64| (*w as f32 * (1.0 + 4.0 * f32::EPSILON)).to_bits();
+        push_padded(out, plan.half_widths.iter().map(half_width), dim4);
+        for triangle in [&plan.inverse, &plan.factor] {
+            let mut start = 0;
+            for i in 0..n_dim {
+                let row = if i < plan.k { &triangle[start..=start + i] } else { &[] };
+                start += row.len();
+                push_padded(out, row.iter().map(|a| (*a as f32).to_bits()), dim4);
+            }
+        }
+    }
+}
+
+/// The values, four to a vec4, and zeros up to `n` vec4.
+fn push_padded(out: &mut Vec<[u32; 4]>, values: impl Iterator<Item = u32>, n: usize) {
+    let values: Vec<u32> = values.collect();
+    let end = out.len() + n.max(values.len().div_ceil(4));
+    out.extend(values.chunks(4).map(|chunk| std::array::from_fn(|k| chunk.get(k).copied().unwrap_or(0))));
+    out.resize(end, [0; 4]);
+}
+
+/// The text of a bound: numbers only.
+fn pack(shape: Shape, plan: &BoundPlan, network: usize, n_networks: usize) -> Vec<[u32; 4]> {
+    const HEADER: usize = 2;
+    let members_at = HEADER;
+    let clusters_at = members_at + plan.members.len() * shape.ellipsoid();
+    let shift_at = clusters_at + plan.clusters.len() * shape.cluster();
+    let shares_at = shift_at + plan.shift.len();
+    let mut out = vec![
+        [plan.members.len() as u32, plan.clusters.len() as u32, plan.shift.len() as u32, u32::from(plan.is_cube)],
+        [members_at as u32, clusters_at as u32, shift_at as u32, shares_at as u32],
+    ];
+    plan.members.iter().for_each(|member| shape.push_ellipsoid(&mut out, member));
+    // What clusters point to lies behind everything else.
+    let mut behind = Vec::new();
+    let behind_at = shares_at + plan.shares.len().div_ceil(4);
+    let mut weights_at = 0;
+    for ClusterPlan { ellipsoid, emulator } in &plan.clusters {
+        shape.push_ellipsoid(&mut out, ellipsoid);
+        let Some(emulator) = emulator else {
+            out.extend([[0; 4]; 2]);
+            continue;
+        };
+        let surface_at = behind_at + behind.len();
+        let kind = match &emulator.surface {
+            None => 0,
+            Some((_, mixed)) => 1 + u32::from(*mixed),
+        };
+        let coefficients = emulator.surface.iter().flat_map(|(coefficients, _)| coefficients);
+        push_padded(&mut behind, coefficients.map(|c| c.to_bits()), 0);
+        let thresholds_at = behind_at + behind.len();
+        push_padded(&mut behind, emulator.thresholds.iter().map(|t| t.to_bits()), 0);
+        out.push([kind, surface_at as u32, weights_at as u32, thresholds_at as u32]);
+        out.push([emulator.mean.to_bits(), emulator.deviation.to_bits(), u32::from(n_networks > 0), 0]);
+        weights_at += network * n_networks;
+    }
+    for &(dim, place) in &plan.shift {
+        let [hi, lo] = words(to_position(place));
+        out.push([dim as u32, hi, lo, 0]);
+    }
+    push_padded(&mut out, plan.shares.iter().map(|s| (*s as f32).to_bits()), 0);
+    out.extend(behind);
+    out
+}
+
+/// What a dispatch is told; the twin of `LpStep` in the shaders.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+struct Step {
+    zero: u32,
+    first: u32,
+    n: u32,
+    bound: u32,
+    ask: u32,
+    capacity: u32,
+    n_groups: u32,
+    slot: u32,
+    ring: u32,
+    padding: [u32; 3],
+}
+
+impl Step {
+    fn check(module: &naga::Module) -> Result<(), ShaderError> {
+        let field = |name, offset| (name, offset, 4);
+        let fields = [
+            field("zero", offset_of!(Self, zero)),
+            field("first", offset_of!(Self, first)),
+            field("n", offset_of!(Self, n)),
+            field("bound", offset_of!(Self, bound)),
+            field("ask", offset_of!(Self, ask)),
+            field("capacity", offset_of!(Self, capacity)),
+            field("n_groups", offset_of!(Self, n_groups)),
+            field("slot", offset_of!(Self, slot)),
+            field("ring", offset_of!(Self, ring)),
+        ];
+        layout::check(module, "LpStep", size_of::<Self>(), &fields).map_err(ShaderError::new)
+    }
+}
+
+const STEP: &str = "struct LpStep { zero: u32, first: u32, n: u32, bound: u32, ask: u32, capacity: u32, n_groups: u32, slot: u32, @size(16) ring: u32 }\n\
+                    @group(0) @binding(0) var<uniform> lp_step: LpStep;\n";
+
+/// Texts of the three kinds of kernels.
+#[derive(Debug)]
+struct Texts {
+    bounds: Source,
+    rows: Source,
+    gather: Source,
+    fetch: Source,
+}
+
+impl Texts {
+    fn compose(n_dim: usize, networks: &NetworkLayout, n_networks: usize) -> Result<Self, ShaderError> {
+        let shape = Shape::new(n_dim);
+        let constants = format!(
+            "const LP_DIM: u32 = {n_dim}u;\nconst LP_DIM4: u32 = {}u;\nconst LP_ELLIPSOID: u32 = {}u;\nconst LP_CLUSTER: u32 = {}u;\n\
+             const LP_N_NETWORKS: u32 = {n_networks}u;\nconst LP_NETWORK: u32 = {}u;\n",
+            shape.dim4,
+            shape.ellipsoid(),
+            shape.cluster(),
+            networks.n_weights() / 4,
+        );
+        let scratch = "@group(0) @binding(1) var<storage, read> lp_groups: array<vec4<u32>>;\n\
+                       @group(0) @binding(2) var<storage, read_write> lp_x: array<vec2<u32>>;\n\
+                       @group(0) @binding(3) var<storage, read_write> lp_status: array<vec4<u32>>;\n\
+                       @group(0) @binding(4) var<storage, read_write> lp_counts: array<atomic<u32>>;\n\
+                       @group(0) @binding(5) var<storage, read_write> lp_list: array<u32>;\n\
+                       @group(1) @binding(0) var<storage, read> lp_bound: array<vec4<u32>>;\n\
+                       @group(1) @binding(1) var<storage, read> lp_weights: array<vec4<f32>>;\n";
+        let rows = "@group(0) @binding(1) var<storage, read_write> lp_status: array<vec4<u32>>;\n\
+                    @group(0) @binding(2) var<storage, read_write> lp_list: array<u32>;\n\
+                    @group(0) @binding(3) var<storage, read_write> lp_totals: array<u32>;\n\
+                    @group(0) @binding(4) var<storage, read_write> lp_x: array<vec2<u32>>;\n\
+                    @group(0) @binding(5) var<storage, read_write> lp_meta: array<vec4<u32>>;\n\
+                    @group(0) @binding(6) var<storage, read_write> lp_out: array<vec2<u32>>;\n\
+                    @group(0) @binding(7) var<storage, read_write> lp_ring: array<vec2<u32>>;\n";
+        let gather = "@group(0) @binding(1) var<storage, read> lp_numbers: array<u32>;\n\
+                      @group(0) @binding(2) var<storage, read> lp_from: array<vec2<u32>>;\n\
+                      @group(0) @binding(3) var<storage, read_write> lp_to: array<vec2<u32>>;\n\
+                      @group(0) @binding(4) var<storage, read_write> lp_tails: array<vec2<f32>>;\n";
+        let fetch = "@group(0) @binding(1) var<storage, read> lp_from: array<vec2<u32>>;\n\
+                     @group(0) @binding(2) var<storage, read_write> lp_x: array<vec2<u32>>;\n\
+                     @group(0) @binding(3) var<storage, read_write> lp_status: array<vec4<u32>>;\n\
+                     @group(0) @binding(4) var<storage, read_write> lp_list: array<u32>;\n";
+        let bounds = Source::default()
+            .part(&library::text())
+            .part(include_str!("../../shaders/philox.wgsl"))
+            .part(&constants)
+            .part(STEP)
+            .part(scratch)
+            .part(&networks.wgsl("lp_weights"))
+            .part(include_str!("../../shaders/bounds/geometry.wgsl"))
+            .part(include_str!("../../shaders/bounds/draw.wgsl"))
+            .part(include_str!("../../shaders/bounds/test.wgsl"));
+        let rows = Source::default()
+            .part(&constants)
+            .part(STEP)
+            .part(rows)
+            .part(include_str!("../../shaders/bounds/rows.wgsl"));
+        let gather = Source::default()
+            .part(&library::text())
+            .part(&constants)
+            .part(STEP)
+            .part(gather)
+            .part(include_str!("../../shaders/bounds/gather.wgsl"));
+        let fetch = Source::default()
+            .part(&constants)
+            .part(STEP)
+            .part(fetch)
+            .part(include_str!("../../shaders/bounds/fetch.wgsl"));
+        for source in [&bounds, &rows, &gather, &fetch] {
+            Step::check(&source.check()?.0)?;
+        }
+        Ok(Self { bounds, rows, gather, fetch })
+    }
+}
+
+/// The composed texts, checked, by name.
+///
+/// # Errors
+/// Texts that do not validate, which is our fault.
+#[cfg(feature = "testing")]
+pub(crate) fn bounds_wgsl(
+    n_dim: usize,
+    hidden: &[usize],
+    n_networks: usize,
+) -> Result<Vec<(&'static str, String)>, ShaderError> {
+    let texts = Texts::compose(n_dim, &NetworkLayout::new(n_dim + 1, hidden), n_networks)?;
+    let named = [("bounds", texts.bounds), ("rows", texts.rows), ("gather", texts.gather), ("fetch", texts.fetch)];
+    Ok(named.map(|(name, source)| (name, source.text().to_owned())).into())
+}
+
+/// A bound that lies on the device.
+pub(crate) struct DeviceBound {
+    n_members: usize,
+    is_cube: bool,
+    group: wgpu::BindGroup,
+    text: wgpu::Buffer,
+    weights: wgpu::Buffer,
+}
+
+/// Draws from one bound.
+#[derive(Debug, Clone)]
+pub(crate) struct Segment {
+    pub bound: usize,
+    /// [`NONE`]: from the members by volume.
+    pub cell: u32,
+    pub key: [u32; 2],
+    pub range: Range<u64>,
+    /// First of the counters of the bound's cells.
+    pub counts: usize,
+}
+
+/// What is asked about rows; the numbers are those of the shaders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Among {
+    /// Nothing.
+    Nothing,
+    /// Which later bound holds them: those that one does are dropped.
+    Later,
+    /// Which earlier bound holds them.
+    Earlier,
+}
+
+/// What came of segments.
+#[derive(Debug, Default)]
+pub(crate) struct Launched {
+    pub counts: Vec<u32>,
+    /// Of each row: segment, cell, bound that holds it and the cell there.
+    pub rows: Vec<[u32; 4]>,
+    /// Positions `[n, n_dim]`.
+    pub positions: Vec<u64>,
+    /// Where on the device each lies.
+    pub slots: Vec<u64>,
+}
+
+/// Buffers of a launch, for [`ROWS_MAX`] draws.
+struct Scratch {
+    steps: wgpu::Buffer,
+    groups: wgpu::Buffer,
+    status: wgpu::Buffer,
+    counts: wgpu::Buffer,
+    meta: wgpu::Buffer,
+    out: wgpu::Buffer,
+    totals: wgpu::Buffer,
+    staging: wgpu::Buffer,
+    upload: wgpu::Buffer,
+    numbers: wgpu::Buffer,
+    ring: wgpu::Buffer,
+    scratch_group: wgpu::BindGroup,
+    rows_group: wgpu::BindGroup,
+    fetch_group: wgpu::BindGroup,
+}
+
+struct Pipelines {
+    draw: wgpu::ComputePipeline,
+    own: wgpu::ComputePipeline,
+    other: wgpu::ComputePipeline,
+    count: wgpu::ComputePipeline,
+    scan: wgpu::ComputePipeline,
+    scatter: wgpu::ComputePipeline,
+    emit: wgpu::ComputePipeline,
+    gather: wgpu::ComputePipeline,
+    fetch: wgpu::ComputePipeline,
+    bound_layout: wgpu::BindGroupLayout,
+    gather_layout: wgpu::BindGroupLayout,
+}
+
+/// The kernels of one space of one number of dimensions, with the buffers that they use again and again.
+pub(crate) struct BoundKernels {
+    gpu: Arc<Gpu>,
+    shape: Shape,
+    networks: NetworkLayout,
+    n_networks: usize,
+    pipelines: Pipelines,
+    scratch: Scratch,
+    /// Draws of the next launch.
+    rows: usize,
+    /// Rows that went to the ring so far.
+    next_slot: u64,
+    /// Part of the draws that came back as rows lately.
+    kept: f64,
+    n_counters: usize,
+    loop_limit: Option<u32>,
+}
+
+/// One dispatch of a submission.
+struct Dispatch<'a> {
+    pipeline: &'a wgpu::ComputePipeline,
+    group: &'a wgpu::BindGroup,
+    bound: Option<&'a DeviceBound>,
+    n_groups: usize,
+    step: Step,
+}
+
+fn binding(k: usize, ty: wgpu::BufferBindingType, has_dynamic_offset: bool) -> wgpu::BindGroupLayoutEntry {
+    wgpu::BindGroupLayoutEntry {
+        binding: k as u32,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
+        count: None,
+    }
+}
+
+const READ: wgpu::BufferBindingType = wgpu::BufferBindingType::Storage { read_only: true };
+const WRITE: wgpu::BufferBindingType = wgpu::BufferBindingType::Storage { read_only: false };
+
+/// The parameters of a dispatch, then buffers.
+fn step_layout(device: &wgpu::Device, buffers: &[wgpu::BufferBindingType]) -> wgpu::BindGroupLayout {
+    let mut entries = vec![binding(0, wgpu::BufferBindingType::Uniform, true)];
+    entries.extend(buffers.iter().enumerate().map(|(k, ty)| binding(k + 1, *ty, false)));
+    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries })
+}
+
+fn bind(
+    device: &wgpu::Device,
+    layout: &wgpu::BindGroupLayout,
+    steps: &wgpu::Buffer,
+    buffers: &[&wgpu::Buffer],
+) -> wgpu::BindGroup {
+    let step = wgpu::BufferBinding { buffer: steps, offset: 0, size: wgpu::BufferSize::new(size_of::<Step>() as u64) };
+    let resources = [wgpu::BindingResource::Buffer(step)].into_iter();
+    let resources = resources.chain(buffers.iter().map(|buffer| buffer.as_entire_binding()));
+    let entries: Vec<_> =
+        (0..).zip(resources).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
+    device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
+}
+
+impl BoundKernels {
+    /// Compiles the kernels for `n_dim` dimensions and ensembles of `n_networks` networks with such hidden layers, and makes their buffers.
+    ///
+    /// # Errors
+    /// A driver that refuses them, no room.
+    pub(crate) fn new(gpu: Arc<Gpu>, n_dim: usize, hidden: &[usize], n_networks: usize) -> Result<Self, KernelError> {
+        use wgpu::BufferUsages as Usage;
+        let networks = NetworkLayout::new(n_dim + 1, hidden);
+        let texts = Texts::compose(n_dim, &networks, n_networks)?;
+        let loop_limit = self_test(&gpu)?.loop_limit;
+        let storage = Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST;
+        let buffer = |what: &str, bytes: usize, usage| gpu.buffer(what, bytes as u64, usage);
+        let steps = buffer("parameters", STEPS_MAX * STEP_BYTES as usize, Usage::UNIFORM | Usage::COPY_DST)?;
+        let groups = buffer("draws", 2 * 16 * (ROWS_MAX / GROUP), Usage::STORAGE | Usage::COPY_DST)?;
+        let position = 8 * n_dim;
+        let x = buffer("positions of a launch", position * ROWS_MAX, storage)?;
+        let status = buffer("rows of a launch", 16 * ROWS_MAX, storage)?;
+        let n_counters = 1 << 14;
+        let counts = buffer("counters", 4 * n_counters, storage)?;
+        let list = buffer("a list of rows", 4 * (ROWS_MAX + 1), storage)?;
+        let totals = buffer("totals", 4 * (ROWS_MAX / DENSE_GROUP + 1), storage)?;
+        let meta = buffer("rows that are left", 16 * ROWS_MAX, storage)?;
+        let out = buffer("their positions", position * ROWS_MAX, storage)?;
+        let ring = buffer("rows that wait", position * RING, storage)?;
+        let upload = buffer("rows of the host", position * ROWS_MAX, Usage::STORAGE | Usage::COPY_DST)?;
+        let numbers = buffer("numbers of rows", 4 * RING, Usage::STORAGE | Usage::COPY_DST)?;
+        let staging_bytes = 4 * n_counters + 4 + (16 + position) * ROWS_MAX;
+        let staging = buffer("rows on the host", staging_bytes, Usage::MAP_READ | Usage::COPY_DST)?;
+
+        let made = gpu.scoped("the kernels of bounds", 0, |device| {
+            let scratch_layout = step_layout(device, &[READ, WRITE, WRITE, WRITE, WRITE]);
+            let bound_entries = [binding(0, READ, false), binding(1, READ, false)];
+            let bound_layout = device
+                .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &bound_entries });
+            let rows_layout = step_layout(device, &[WRITE; 7]);
+            let gather_layout = step_layout(device, &[READ, READ, WRITE, WRITE]);
+            let fetch_layout = step_layout(device, &[READ, WRITE, WRITE, WRITE]);
+            let module = |source: &Source| {
+                device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                    label: None,
+                    source: wgpu::ShaderSource::Wgsl(source.text().into()),
+                })
+            };
+            let pipeline = |module: &wgpu::ShaderModule, layouts: &[Option<&wgpu::BindGroupLayout>], entry: &str| {
+                let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                    label: None,
+                    bind_group_layouts: layouts,
+                    immediate_size: 0,
+                });
+                device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                    label: Some(entry),
+                    layout: Some(&layout),
+                    module,
+                    entry_point: Some(entry),
+                    compilation_options: wgpu::PipelineCompilationOptions::default(),
+                    cache: None,
+                })
+            };
+            let bounds = module(&texts.bounds);
+            let of_bounds = |entry| pipeline(&bounds, &[Some(&scratch_layout), Some(&bound_layout)], entry);
+            let rows = module(&texts.rows);
+            let of_rows = |entry| pipeline(&rows, &[Some(&rows_layout)], entry);
+            let (gather, fetch) = (module(&texts.gather), module(&texts.fetch));
+            let pipelines = Pipelines {
+                draw: of_bounds("lp_draw"),
+                own: of_bounds("lp_test_own"),
+                other: of_bounds("lp_test_other"),
+                count: of_rows("lp_count"),
+                scan: of_rows("lp_scan"),
+                scatter: of_rows("lp_scatter"),
+                emit: of_rows("lp_emit"),
+                gather: pipeline(&gather, &[Some(&gather_layout)], "lp_gather"),
+                fetch: pipeline(&fetch, &[Some(&fetch_layout)], "lp_fetch"),
+                bound_layout,
+                gather_layout,
+            };
+            let scratch_group = bind(device, &scratch_layout, &steps, &[&groups, &x, &status, &counts, &list]);
+            let rows_group = bind(device, &rows_layout, &steps, &[&status, &list, &totals, &x, &meta, &out, &ring]);
+            let fetch_group = bind(device, &fetch_layout, &steps, &[&upload, &x, &status, &list]);
+            (pipelines, scratch_group, rows_group, fetch_group)
+        })?;
+        let (pipelines, scratch_group, rows_group, fetch_group) = made;
+        Ok(Self {
+            gpu,
+            shape: Shape::new(n_dim),
+            networks,
+            n_networks,
+            pipelines,
+            scratch: Scratch {
+                steps,
+                groups,
+                status,
+                counts,
+                meta,
+                out,
+                totals,
+                staging,
+                upload,
+                numbers,
+                ring,
+                scratch_group,
+                rows_group,
+                fetch_group,
+            },
+            rows: ROWS_FIRST,
+            next_slot: 0,
+            kept: 0.5,
+            n_counters,
+            loop_limit,
+        })
+    }
+
+    /// Uses every kernel once for nothing, with time for a driver that compiles them only then.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub(crate) fn warm_up(&self, bound: &DeviceBound) -> Result<(), DeviceError> {
+        let (p, s) = (&self.pipelines, &self.scratch);
+        let step = Step { capacity: ROWS_MAX as u32, ring: RING as u32, ..Step::default() };
+        let with_bound =
+            |pipeline| Dispatch { pipeline, group: &s.scratch_group, bound: Some(bound), n_groups: 1, step };
+        let rows = |pipeline| Dispatch { pipeline, group: &s.rows_group, bound: None, n_groups: 1, step };
+        let dispatches = [
+            Dispatch { pipeline: &p.fetch, group: &s.fetch_group, bound: None, n_groups: 1, step },
+            with_bound(&p.draw),
+            with_bound(&p.own),
+            with_bound(&p.other),
+            rows(&p.count),
+            rows(&p.scan),
+            rows(&p.scatter),
+            rows(&p.emit),
+        ];
+        self.gpu.upload(&s.groups, 0, &[0; 32])?;
+        self.gpu.submit_first("the kernels of bounds", self.record(&dispatches, |_| {})?)
+    }
+
+    /// The device.
+    pub(crate) fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Floats of the weights of an ensemble.
+    pub(crate) fn n_weights(&self) -> usize {
+        self.n_networks * self.networks.n_weights()
+    }
+
+    /// Takes a bound to the device, with room for its weights.
+    ///
+    /// # Errors
+    /// No room; a driver that would cut its loops short.
+    pub(crate) fn bound(&self, plan: &BoundPlan) -> Result<DeviceBound, DeviceError> {
+        use wgpu::BufferUsages as Usage;
+        let network = self.networks.n_weights() / 4;
+        let iterations =
+            self.shape.iterations(plan.members.len(), plan.clusters.len(), self.n_networks, self.networks.iterations());
+        if let Some(limit) = self.loop_limit.filter(|limit| iterations > *limit as usize) {
+            return Err(DeviceError::Limit {
+                adapter: self.gpu.name(),
+                what: "membership in a bound, in iterations of loops,".to_owned(),
+                needed: iterations as u64,
+                limit: u64::from(limit),
+                advice: "it cuts longer ones short in silence: run the sampler on the CPU, with Backend::cpu",
+            });
+        }
+        let text = pack(self.shape, plan, network, self.n_networks);
+        let n_ensembles = plan.clusters.iter().filter(|cluster| cluster.emulator.is_some()).count();
+        let usage = Usage::STORAGE | Usage::COPY_DST;
+        let bytes = 16 * text.len();
+        let buffer = self.gpu.buffer("a bound", bytes as u64, usage)?;
+        let weights_bytes = (16 * network * self.n_networks * n_ensembles).max(16) as u64;
+        let weights = self.gpu.buffer("the weights of a bound", weights_bytes, usage | Usage::COPY_SRC)?;
+        self.gpu.upload(&buffer, 0, bytemuck::cast_slice(&text))?;
+        let group = self.gpu.scoped("a bound", 0, |device| {
+            let entries: Vec<_> = (0..)
+                .zip([&buffer, &weights])
+                .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+                .collect();
+            let layout = &self.pipelines.bound_layout;
+            device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
+        })?;
+        Ok(DeviceBound { n_members: plan.members.len(), is_cube: plan.is_cube, group, text: buffer, weights })
+    }
+
+    /// Fills the weights of a bound.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub(crate) fn upload_weights(&self, bound: &DeviceBound, weights: &[f32]) -> Result<(), DeviceError> {
+        if weights.is_empty() { Ok(()) } else { self.gpu.upload(&bound.weights, 0, bytemuck::cast_slice(weights)) }
+    }
+
+    /// Puts another text of the same length in the place of a bound's, for thresholds that changed.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub(crate) fn rewrite(&self, bound: &DeviceBound, plan: &BoundPlan) -> Result<(), DeviceError> {
+        let text = pack(self.shape, plan, self.networks.n_weights() / 4, self.n_networks);
+        self.gpu.upload(&bound.text, 0, bytemuck::cast_slice(&text))
+    }
+
+    /// Does what the segments want, in one or several launches; those of one bound stand together.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub(crate) fn draw(
+        &mut self,
+        bounds: &[DeviceBound],
+        segments: &[Segment],
+        among: Among,
+        keep_rows: bool,
+    ) -> Result<Launched, DeviceError> {
+        let n_counts = segments.iter().map(|s| s.counts + COUNTERS * bounds[s.bound].n_members).max().unwrap_or(0);
+        if n_counts > self.n_counters {
+            return Err(DeviceError::Limit {
+                adapter: self.gpu.name(),
+                what: "cells of bounds that are drawn from at once".to_owned(),
+                needed: (n_counts / COUNTERS) as u64,
+                limit: (self.n_counters / COUNTERS) as u64,
+                advice: "run the sampler on the CPU, with Backend::cpu",
+            });
+        }
+        let mut launched = Launched { counts: vec![0; n_counts], ..Launched::default() };
+        let mut rest: Vec<Segment> = segments.to_vec();
+        let mut first = 0;
+        while first < rest.len() {
+            let room = self.rows / GROUP;
+            // Of each workgroup: what it is told, and its segment.
+            let (mut groups, mut of_group) = (Vec::new(), Vec::new());
+            while let Some(segment) = rest.get_mut(first).filter(|_| of_group.len() < room) {
+                while segment.range.start < segment.range.end && of_group.len() < room {
+                    let start = segment.range.start;
+                    let n = (segment.range.end - start).min(GROUP as u64);
+                    segment.range.start += n;
+                    groups.push([segment.key[0], segment.key[1], start as u32, (start >> 32) as u32]);
+                    groups.push([segment.cell, n as u32, segment.counts as u32, segment.bound as u32]);
+                    of_group.push(first);
+                }
+                if segment.range.start >= segment.range.end {
+                    first += 1;
+                }
+            }
+            if !of_group.is_empty() {
+                let before = Instant::now();
+                self.launch(bounds, &groups, &of_group, among, keep_rows, &mut launched)?;
+                let possible =
+                    GROUP * of_group.len() * (LAUNCH_S / before.elapsed().as_secs_f64().max(1e-6)).min(4.0) as usize;
+                if of_group.len() == room || possible < self.rows {
+                    self.rows = possible.next_multiple_of(GROUP).clamp(GROUP, ROWS_MAX);
+                }
+            }
+        }
+        Ok(launched)
+    }
+
+    fn launch(
+        &mut self,
+        bounds: &[DeviceBound],
+        groups: &[[u32; 4]],
+        of_group: &[usize],
+        among: Among,
+        keep_rows: bool,
+        launched: &mut Launched,
+    ) -> Result<(), DeviceError> {
+        let n = of_group.len() * GROUP;
+        let dense = n.div_ceil(DENSE_GROUP);
+        let step = Step {
+            n: n as u32,
+            capacity: ROWS_MAX as u32,
+            n_groups: dense as u32,
+            slot: (self.next_slot % RING as u64) as u32,
+            ring: RING as u32,
+            ..Step::default()
+        };
+        let (p, s) = (&self.pipelines, &self.scratch);
+        let mut dispatches = Vec::new();
+        let of_bound = |group: usize| groups[2 * group + 1][3] as usize;
+        let mut own = Vec::new();
+        let mut first = 0;
+        while first < of_group.len() {
+            let bound = of_bound(first);
+            let end = (first..of_group.len()).find(|&k| of_bound(k) != bound).unwrap_or(of_group.len());
+            let step = Step { first: first as u32, bound: bound as u32, ..step };
+            dispatches.push(Dispatch {
+                pipeline: &p.draw,
+                group: &s.scratch_group,
+                bound: Some(&bounds[bound]),
+                n_groups: end - first,
+                step,
+            });
+            own.push(bound);
+            first = end;
+        }
+        own.sort_unstable();
+        own.dedup();
+        let rows = |pipeline, n_groups, ask| Dispatch {
+            pipeline,
+            group: &s.rows_group,
+            bound: None,
+            n_groups,
+            step: Step { ask, ..step },
+        };
+        dispatches.extend([rows(&p.count, dense, 0), rows(&p.scan, 1, 0), rows(&p.scatter, dense, 0)]);
+        let test = |pipeline, bound: usize, ask| Dispatch {
+            pipeline,
+            group: &s.scratch_group,
+            bound: Some(&bounds[bound]),
+            n_groups: n.div_ceil(GROUP),
+            step: Step { bound: bound as u32, ask, ..step },
+        };
+        dispatches.extend(own.iter().filter(|b| !bounds[**b].is_cube).map(|&b| test(&p.own, b, 0)));
+        let (outermost, innermost) = (own.first().copied().unwrap_or(0), own.last().copied().unwrap_or(0));
+        match among {
+            Among::Nothing => {}
+            Among::Later => dispatches.extend((outermost + 1..bounds.len()).rev().map(|b| test(&p.other, b, 1))),
+            Among::Earlier => dispatches.extend((0..innermost).rev().map(|b| test(&p.other, b, 2))),
+        }
+        let stays = if among == Among::Later { 2 } else { 1 };
+        if keep_rows {
+            dispatches.extend([rows(&p.count, dense, stays), rows(&p.scan, 1, stays), rows(&p.emit, dense, stays)]);
+        }
+
+        let n_counts = launched.counts.len();
+        let position = 8 * self.shape.n_dim;
+        // More rows than that are asked for once more.
+        let guess = if keep_rows { ((1.2 * self.kept * n as f64) as usize + GROUP).min(n) } else { 0 };
+        let (counts_bytes, meta_bytes) = (4 * n_counts + 4, 16 * guess);
+        self.gpu.upload(&s.groups, 0, bytemuck::cast_slice(groups))?;
+        let mut commands = self.record(&dispatches, |commands| commands.clear_buffer(&s.counts, 0, None))?;
+        commands.copy_buffer_to_buffer(&s.counts, 0, &s.staging, 0, 4 * n_counts as u64);
+        commands.copy_buffer_to_buffer(&s.totals, 4 * dense as u64, &s.staging, 4 * n_counts as u64, 4);
+        if guess > 0 {
+            commands.copy_buffer_to_buffer(&s.meta, 0, &s.staging, counts_bytes as u64, meta_bytes as u64);
+            let at = (counts_bytes + meta_bytes) as u64;
+            commands.copy_buffer_to_buffer(&s.out, 0, &s.staging, at, (position * guess) as u64);
+        }
+        let bytes = counts_bytes + meta_bytes + position * guess;
+        let read = self.gpu.fetch("draws from bounds", commands, &s.staging, bytes as u64)?;
+        let counts: Vec<u32> = bytemuck::pod_collect_to_vec(&read[..counts_bytes]);
+        launched.counts.iter_mut().zip(&counts).for_each(|(sum, count)| *sum += count);
+        if !keep_rows {
+            return Ok(());
+        }
+        let n_rows = counts[n_counts] as usize;
+        let taken = n_rows.min(guess);
+        let mut meta: Vec<[u32; 4]> = bytemuck::pod_collect_to_vec(&read[counts_bytes..counts_bytes + 16 * taken]);
+        let at = counts_bytes + meta_bytes;
+        let mut positions: Vec<[u32; 2]> = bytemuck::pod_collect_to_vec(&read[at..at + position * taken]);
+        if n_rows > taken {
+            let more = n_rows - taken;
+            let commands = self.gpu.scoped("draws from bounds", 0, |device| {
+                let mut commands = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                commands.copy_buffer_to_buffer(&s.meta, 16 * taken as u64, &s.staging, 0, 16 * more as u64);
+                let at = 16 * more as u64;
+                let (from, size) = ((position * taken) as u64, (position * more) as u64);
+                commands.copy_buffer_to_buffer(&s.out, from, &s.staging, at, size);
+                commands
+            })?;
+            let read = self.gpu.fetch("draws from bounds", commands, &s.staging, ((16 + position) * more) as u64)?;
+            meta.extend(bytemuck::pod_collect_to_vec::<u8, [u32; 4]>(&read[..16 * more]));
+            positions.extend(bytemuck::pod_collect_to_vec::<u8, [u32; 2]>(&read[16 * more..]));
+        }
+        self.kept = 0.5 * self.kept + 0.5 * n_rows as f64 / n as f64;
+        launched.slots.extend(self.next_slot..self.next_slot + n_rows as u64);
+        self.next_slot += n_rows as u64;
+        let row = |&[cell, holder, holder_cell, group]: &[u32; 4]| {
+            [of_group[group as usize] as u32, cell, holder, holder_cell]
+        };
+        launched.rows.extend(meta.iter().map(row));
+        launched.positions.extend(positions.iter().map(|[hi, lo]| u64::from(*hi) << 32 | u64::from(*lo)));
+        Ok(())
+    }
+
+    /// Records dispatches as one pass, behind what `before` records.
+    fn record(
+        &self,
+        dispatches: &[Dispatch<'_>],
+        before: impl FnOnce(&mut wgpu::CommandEncoder),
+    ) -> Result<wgpu::CommandEncoder, DeviceError> {
+        let n = dispatches.len();
+        if n > STEPS_MAX {
+            return Err(DeviceError::Limit {
+                adapter: self.gpu.name(),
+                what: "dispatches of one submission".to_owned(),
+                needed: n as u64,
+                limit: STEPS_MAX as u64,
+                advice: "there are too many bounds for the device: run the sampler on the CPU, with Backend::cpu",
+            });
+        }
+        let mut steps = vec![0u8; n * STEP_BYTES as usize];
+        for (room, dispatch) in steps.chunks_exact_mut(STEP_BYTES as usize).zip(dispatches) {
+            room[..size_of::<Step>()].copy_from_slice(bytemuck::bytes_of(&dispatch.step));
+        }
+        self.gpu.upload(&self.scratch.steps, 0, &steps)?;
+        self.gpu.count_dispatches(n);
+        self.gpu.scoped("bounds", 0, |device| {
+            let mut commands = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            before(&mut commands);
+            {
+                let mut pass = commands.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                for (k, dispatch) in dispatches.iter().enumerate() {
+                    pass.set_pipeline(dispatch.pipeline);
+                    pass.set_bind_group(0, dispatch.group, &[(k as u64 * STEP_BYTES) as u32]);
+                    if let Some(bound) = dispatch.bound {
+                        pass.set_bind_group(1, &bound.group, &[]);
+                    }
+                    pass.dispatch_workgroups(dispatch.n_groups as u32, 1, 1);
+                }
+            }
+            commands
+        })
+    }
+
+    /// Of each of the positions `[n, n_dim]`: the innermost of the bounds of `among` that holds it, and the cell there; [`NONE`] twice where none does.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub(crate) fn locate(
+        &mut self,
+        bounds: &[DeviceBound],
+        among: Range<usize>,
+        positions: &[u64],
+    ) -> Result<Vec<[u32; 2]>, DeviceError> {
+        let n_dim = self.shape.n_dim;
+        let mut found = Vec::with_capacity(positions.len() / n_dim);
+        let mut start = 0;
+        while start < positions.len() {
+            let end = (start + self.rows * n_dim).min(positions.len());
+            let n = (end - start) / n_dim;
+            let words: Vec<[u32; 2]> = positions[start..end].iter().map(|x| words(*x)).collect();
+            self.gpu.upload(&self.scratch.upload, 0, bytemuck::cast_slice(&words))?;
+            let (p, s) = (&self.pipelines, &self.scratch);
+            let step = Step { n: n as u32, capacity: ROWS_MAX as u32, ..Step::default() };
+            let n_groups = n.div_ceil(GROUP);
+            let mut dispatches =
+                vec![Dispatch { pipeline: &p.fetch, group: &s.fetch_group, bound: None, n_groups, step }];
+            dispatches.extend(among.clone().rev().map(|bound| Dispatch {
+                pipeline: &p.other,
+                group: &s.scratch_group,
+                bound: Some(&bounds[bound]),
+                n_groups,
+                step: Step { bound: bound as u32, ..step },
+            }));
+            let before = Instant::now();
+            let mut commands = self.record(&dispatches, |_| {})?;
+            commands.copy_buffer_to_buffer(&s.status, 0, &s.staging, 0, 16 * n as u64);
+            let read = self.gpu.fetch("membership in bounds", commands, &s.staging, 16 * n as u64)?;
+            let status: Vec<[u32; 4]> = bytemuck::pod_collect_to_vec(&read);
+            found.extend(status.iter().map(|s| [s[1], s[2]]));
+            start = end;
+            let possible = (n as f64 * (LAUNCH_S / before.elapsed().as_secs_f64().max(1e-6)).min(4.0)) as usize;
+            if n == self.rows || possible < self.rows {
+                self.rows = possible.next_multiple_of(GROUP).clamp(GROUP, ROWS_MAX);
+            }
+        }
+        Ok(found)
+    }
+}
