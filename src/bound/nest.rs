@@ -214,13 +214,13 @@ impl Nest {
         }
     }
 
-    /// Gives up what was done for the recall in each cell of the innermost bound; false when there was nothing to give up.
+    /// Gives up a part, from 0 to 1, of what was done for the recall in each cell of the innermost bound; false when there was nothing to give up.
     ///
     /// # Errors
     /// A device that fails.
-    pub fn relax(&mut self) -> Result<bool, DeviceError> {
+    pub fn relax(&mut self, part: f32) -> Result<bool, DeviceError> {
         let Some(Bound::Neural(bound)) = self.bounds.last_mut() else { return Ok(false) };
-        let relaxed = bound.relax();
+        let relaxed = bound.relax(part);
         #[cfg(feature = "gpu")]
         if let Some(device) = self.device.as_ref().filter(|_| relaxed) {
             device.rewrite_innermost(bound)?;

@@ -90,6 +90,8 @@ struct Emulator {
     ensemble: Ensemble,
     /// Smallest prediction that is accepted in each cell of the outer union.
     thresholds: Vec<f32>,
+    /// What they were before anything was given up.
+    careful: Vec<f32>,
     /// The threshold of the cubic fit alone.
     fitted: f32,
 }
@@ -182,12 +184,14 @@ impl NeuralBound {
         cluster.emulator.as_ref().map(|e| &e.ensemble).filter(|_| growth.abs() <= WARM_VOLUME.ln())
     }
 
-    /// Gives up what was done for the recall in each cell; false when there was nothing to give up.
-    pub fn relax(&mut self) -> bool {
+    /// Gives up a part, from 0 to 1, of what was done for the recall in each cell; false when there was nothing to give up.
+    pub fn relax(&mut self, part: f32) -> bool {
         let mut relaxed = false;
         for emulator in self.clusters.iter_mut().filter_map(|c| c.emulator.as_mut()) {
-            relaxed |= emulator.thresholds.iter().any(|t| *t < emulator.fitted);
-            emulator.thresholds.fill(emulator.fitted);
+            for (threshold, careful) in emulator.thresholds.iter_mut().zip(&emulator.careful) {
+                relaxed |= *careful < emulator.fitted;
+                *threshold = careful + part * (emulator.fitted - careful).max(0.0);
+            }
         }
         relaxed
     }
@@ -406,7 +410,7 @@ impl Trainer<'_> {
             );
             thresholds.fill(grown);
         }
-        Ok(Some(Emulator { quadratic, ensemble, thresholds, fitted }))
+        Ok(Some(Emulator { quadratic, ensemble, careful: thresholds.clone(), thresholds, fitted }))
     }
 
     /// The threshold at which the accepted part of the ellipsoid is `growth` times what it is at `threshold`.

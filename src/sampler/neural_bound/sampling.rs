@@ -5,7 +5,7 @@ use ndarray::Array2;
 use super::scouting::Cover;
 use super::{Pending, SamplerError, Stage, State};
 use crate::backend::CpuPool;
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, ShellEvidence};
 use crate::samples::Place;
 
 /// Member draws of one request at most; a shell that needs more gets them in later rounds.
@@ -16,6 +16,9 @@ const FIRST_ROUND: f64 = 0.5;
 
 /// Points for each effective one that a shell may need by the word of the exploration alone.
 const THIN_MOST: f64 = 10.0;
+
+/// A shell that needs this many times what the exploration said of it gets it.
+const SURPRISE: f64 = 4.0;
 
 /// A fresh point with more than this share of the weight, and this many times the mean share, is a spike.
 const SPIKE_SHARE: f64 = 0.05;
@@ -44,6 +47,9 @@ pub(super) struct Sampling {
     /// Of each shell: member draws that end in it, as a fraction, by the counts of the exploration alone, so that the number
     /// of draws asked for does not depend on the counts it will be added to.
     shell_yield: Vec<f64>,
+    /// How many points each shell should get, in relative terms, by the word of the exploration alone. Were it for the fresh points to say, a shell whose first
+    /// ones happen to be low would get no more, and stay low, while one that is high by chance gets more until it is right.
+    need: Vec<f64>,
     /// Rounds of requests in a row that brought nothing.
     n_fruitless: usize,
 }
@@ -53,7 +59,7 @@ const N_FRUITLESS_MAX: usize = 20;
 
 impl Sampling {
     pub(super) fn new(n_like_exploration: usize, f_live: f64, bulk: Option<Cover>) -> Self {
-        Self { n_like_exploration, f_live, bulk, shell_yield: Vec::new(), n_fruitless: 0 }
+        Self { n_like_exploration, f_live, bulk, shell_yield: Vec::new(), need: Vec::new(), n_fruitless: 0 }
     }
 
     pub(super) fn n_like_exploration(&self) -> usize {
@@ -85,11 +91,14 @@ impl State {
             return Ok(());
         }
         loop {
-            let wanted = self.wanted(max_points);
-            let Stage::Sampling(sampling) = &mut self.stage else { return Ok(()) };
-            if sampling.shell_yield.is_empty() {
+            if matches!(&self.stage, Stage::Sampling(sampling) if sampling.need.is_empty()) {
+                let need = self.shell_need(&self.evidence(true));
+                let Stage::Sampling(sampling) = &mut self.stage else { return Ok(()) };
+                sampling.need = need;
                 sampling.shell_yield = self.shells.exploration_yield(&self.samples);
             }
+            let wanted = self.wanted(max_points);
+            let Stage::Sampling(sampling) = &mut self.stage else { return Ok(()) };
             if wanted.is_empty() {
                 sampling.n_fruitless = 0;
                 if self.sharpen_volumes(pool)? {
@@ -215,20 +224,28 @@ impl State {
 
     /// How many more points which shell should get now.
     ///
-    /// The variance of log Z for a given number of calls is least with `n_i` in proportion to `Z_i sqrt(n_i/n_eff,i)`. The exploration says
-    /// what that is for the first round, fresh points from then on.
+    /// The variance of log Z for a given number of calls is least with `n_i` in proportion to `Z_i sqrt(n_i/n_eff,i)`. The exploration says what that is; fresh points
+    /// only say how many are needed of all together, and where it was far off.
     fn wanted(&self, max_points: usize) -> Vec<(usize, usize)> {
         let targets = &self.options.targets;
         let current = self.evidence(!targets.discard_exploration);
         let fresh = self.evidence(false);
-        // A stray point of the exploration in a small cell would claim most of the calls.
-        let known = if self.every_shell_sampled() { fresh.clone() } else { self.evidence(true) };
         let n_fresh: usize = fresh.n_points;
-        let need: Vec<f64> = self.shell_need(&known);
-        let total: f64 = need.iter().sum();
-        let share_sum: f64 = known.shells.iter().map(|s| share(s.log_z, known.log_z)).sum();
-        let plan: Vec<f64> =
-            need.iter().map(|n| targets.n_eff * n * total / (share_sum * share_sum).max(1e-300)).collect();
+        let Stage::Sampling(Sampling { need, .. }) = &self.stage else { return Vec::new() };
+        let plan: Vec<f64> = if self.every_shell_sampled() {
+            let now = self.shell_need(&fresh);
+            let surprised = |(need, now): (&f64, f64)| if now > SURPRISE * need { now } else { *need };
+            let need: Vec<f64> = need.iter().zip(now).map(surprised).collect();
+            // So many that the scatter of the fresh points gives `n_eff`.
+            let scatter = |(s, need): (&ShellEvidence, &f64)| {
+                share(s.log_z, fresh.log_z).powi(2) * s.n_points as f64 / (s.n_eff * need).max(1e-300)
+            };
+            let scale = targets.n_eff * fresh.shells.iter().zip(&need).map(scatter).sum::<f64>();
+            need.iter().map(|need| need * scale).collect()
+        } else {
+            let total: f64 = need.iter().sum();
+            need.iter().map(|need| targets.n_eff * need * total).collect()
+        };
 
         let floor: Vec<usize> = fresh.shells.iter().map(|s| targets.n_shell.saturating_sub(s.n_points)).collect();
         let below_floor = floor.iter().any(|f| *f > 0);
@@ -249,7 +266,7 @@ impl State {
             .collect();
         // The plan is met but the target is not: one more batch where it helps most.
         if wanted.iter().sum::<usize>() < self.options.n_batch {
-            let gain = |s: &crate::evidence::ShellEvidence| {
+            let gain = |s: &ShellEvidence| {
                 let points = s.n_points.max(1) as f64;
                 share(s.log_z, current.log_z) / (points * s.n_eff.max(1.0)).sqrt()
             };

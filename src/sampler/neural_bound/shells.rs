@@ -220,9 +220,22 @@ impl Shells {
         Ok(Candidate { shell })
     }
 
-    /// The same candidate without the effort for the recall of each cell, where that makes a difference.
+    /// The same candidate with as much less effort for the recall of each cell as makes it smaller than the newest bound, all of it given up at the last.
+    ///
+    /// No more than that: a bound that was cut close makes it hard for the next one to be smaller, so that it would be cut, too.
     pub(super) fn relaxed(&mut self, candidate: Candidate, pool: &CpuPool) -> Result<Candidate, DeviceError> {
-        if self.nest.relax()? { self.measured(candidate.shell.threshold, pool) } else { Ok(candidate) }
+        const N_PARTS: usize = 4;
+        let mut candidate = candidate;
+        for part in 1..=N_PARTS {
+            if !self.nest.relax(part as f32 / N_PARTS as f32)? {
+                break;
+            }
+            candidate = self.measured(candidate.shell.threshold, pool)?;
+            if self.is_fit(&candidate, false) {
+                break;
+            }
+        }
+        Ok(candidate)
     }
 
     /// The cell of the candidate that holds each of `rows` `[n, n_dim]`; none for those outside.
