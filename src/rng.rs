@@ -45,6 +45,12 @@ impl Stream {
         Self { key: [words[0], words[1]] }
     }
 
+    /// What names it to a generator on a device: the words of draw `index` are those of `key` and the counters `[0.., index, index >> 32, 0]`.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn key(&self) -> [u32; 2] {
+        self.key
+    }
+
     /// The random words of draw `index`: as many as the draw asks for.
     #[inline]
     pub fn at(&self, index: u64) -> Draw {

@@ -5,14 +5,19 @@ mod evaluate;
 pub mod generated;
 mod layout;
 pub mod library;
+mod network;
 mod self_test;
 mod source;
 mod theta;
+mod train;
 mod transform;
 
 pub(crate) use evaluate::{BufferData, EvaluateKernel, EvaluateOptions, KernelError};
 #[cfg(feature = "testing")]
+pub(crate) use network::NetworkLayout;
+#[cfg(feature = "testing")]
 pub(crate) use self_test::{self_test, self_test_wgsl};
 pub(crate) use source::{ShaderError, Signature, is_name};
 pub(crate) use theta::ThetaKernel;
+pub(crate) use train::{Spent, TrainKernel, TrainOptions, TrainSchedule, train_wgsl_texts};
 pub(crate) use transform::{Column, TransformPlan, literal, pair, steps_across, tail_pair};

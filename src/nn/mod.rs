@@ -179,6 +179,12 @@ impl Ensemble {
         out
     }
 
+    /// Weights of each network, layer by layer and unit by unit: those of the inputs, then the bias.
+    #[cfg(feature = "testing")]
+    pub fn weights(&self) -> Vec<Vec<f32>> {
+        self.networks.iter().map(Network::dense_weights).collect()
+    }
+
     /// CPU seconds spent in training, summed over threads; 0 where the system has no clock for a thread.
     pub fn cpu_seconds(&self) -> f64 {
         self.cpu_seconds

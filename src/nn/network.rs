@@ -180,6 +180,13 @@ impl Network {
         max_iter
     }
 
+    /// The weights without the zeros between the rows.
+    #[cfg(feature = "testing")]
+    pub(super) fn dense_weights(&self) -> Vec<f32> {
+        let rows = |layer: &Layer| self.weights[layer.start..layer.end()].chunks(layer.stride);
+        self.layers.iter().flat_map(|layer| rows(layer).flat_map(|row| &row[..layer.n_in])).copied().collect()
+    }
+
     pub(super) fn is_finite(&self) -> bool {
         self.weights.iter().all(|weight| weight.is_finite())
     }
