@@ -5,10 +5,13 @@ mod evaluate;
 pub mod generated;
 mod layout;
 pub mod library;
+// Until bounds are trained on a device, tests alone call these two.
+#[cfg_attr(not(feature = "testing"), allow(dead_code))]
 mod network;
 mod self_test;
 mod source;
 mod theta;
+#[cfg_attr(not(feature = "testing"), allow(dead_code))]
 mod train;
 mod transform;
 
@@ -19,5 +22,6 @@ pub(crate) use network::NetworkLayout;
 pub(crate) use self_test::{self_test, self_test_wgsl};
 pub(crate) use source::{ShaderError, Signature, is_name};
 pub(crate) use theta::ThetaKernel;
+#[cfg(feature = "testing")]
 pub(crate) use train::{Spent, TrainKernel, TrainOptions, TrainSchedule, train_wgsl_texts};
 pub(crate) use transform::{Column, TransformPlan, literal, pair, steps_across, tail_pair};

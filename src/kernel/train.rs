@@ -5,6 +5,8 @@ use std::mem::offset_of;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytemuck::Zeroable;
+
 use super::evaluate::KernelError;
 use super::layout;
 use super::library;
@@ -389,7 +391,7 @@ pub(crate) struct TrainKernel {
     rows: Growing,
     out: Growing,
     out_host: Growing,
-    /// Steps that a dispatch may hold for the driver's limit on loops, per iteration of a step.
+    /// Iterations of loops that an invocation is trusted with.
     loop_limit: Option<usize>,
     /// Seconds of a step per column of the batch, and of a row of a prediction, as far as they are known.
     step_s: Option<f64>,
@@ -400,8 +402,8 @@ pub(crate) struct TrainKernel {
 }
 
 impl TrainKernel {
-    /// Compiles the kernels for `n_networks` networks of one shape, whose weights are zeros at first. Cost: tens of milliseconds, more on some
-    /// drivers.
+    /// Compiles the kernels for `n_networks` networks of one shape; `start_fresh` or `start_from` gives them their weights. Cost: tenths of a second,
+    /// more on some drivers.
     ///
     /// # Errors
     /// A driver that refuses a kernel, no room for the weights.
@@ -448,10 +450,14 @@ impl TrainKernel {
         };
         kernel.within_loop_limit("a network, in iterations of loops,", layout.iterations())?;
         // No steps and no points: the driver compiles, and what follows is timed without it.
-        let mut commands = kernel.encoder("the first use of networks")?;
-        kernel.record_train(&mut commands)?;
-        kernel.record_predict(&mut commands, 1)?;
-        kernel.gpu.submit_first("the first use of networks", commands)?;
+        let what = "the first use of networks";
+        let training = Training::zeroed();
+        kernel.trainer(what)?.dispatch(&mut Spent::default(), bytemuck::bytes_of(&training), [n_networks, 1])?;
+        let prediction = Prediction::zeroed();
+        kernel.predictor(what)?.dispatch(&mut Spent::default(), bytemuck::bytes_of(&prediction), [1, n_networks])?;
+        kernel.gpu.submit_first(what, kernel.encoder(what)?)?;
+        kernel.start_fresh(Stream::new(0))?;
+        kernel.gpu.submit_first(what, kernel.encoder(what)?)?;
         kernel.spent = Spent::default();
         Ok(kernel)
     }
@@ -489,13 +495,12 @@ impl TrainKernel {
     /// [`DeviceError`].
     pub(crate) fn start_fresh(&mut self, stream: Stream) -> Result<(), DeviceError> {
         let keys: Vec<[u32; 2]> = (0..self.n_networks as u64).map(|k| stream.substream(k).substream(0).key()).collect();
-        let what = "fresh networks";
-        self.upload(what, &self.keys.clone(), bytemuck::cast_slice(&keys))?;
-        let mut commands = self.encoder(what)?;
         let groups = [(self.layout.n_weights() / 4).div_ceil(SMALL_GROUP), self.n_networks];
-        self.record(&mut commands, &self.fresh, &[&self.keys, &self.weights], groups)?;
-        self.spent.dispatches += 1;
-        self.hand_over(what, commands)
+        Launch::new(&self.gpu, "fresh networks", &self.fresh, &self.keys, &[&self.weights])?.dispatch(
+            &mut self.spent,
+            bytemuck::cast_slice(&keys),
+            groups,
+        )
     }
 
     /// Gives the networks the weights `[n_networks, n_weights]` that lie in another buffer on the same device. Not waited for.
@@ -503,13 +508,9 @@ impl TrainKernel {
     /// # Errors
     /// [`DeviceError`], also for a buffer that is too short or not `COPY_SRC`.
     pub(crate) fn start_from(&mut self, buffer: &wgpu::Buffer, offset_bytes: u64) -> Result<(), DeviceError> {
-        let what = "weights of other networks";
-        let commands = self.gpu.scoped(what, 0, |device| {
-            let mut commands = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        self.hand_over("weights of other networks", |commands| {
             commands.copy_buffer_to_buffer(buffer, offset_bytes, &self.weights, 0, self.weights.size());
-            commands
-        })?;
-        self.hand_over(what, commands)
+        })
     }
 
     /// Trains all networks on the first `n_points` points of the lesson and waits for them; network `k` does not see the points from `folds[k]` to
@@ -541,12 +542,13 @@ impl TrainKernel {
         let steps_max = self.loop_limit.map_or(usize::MAX, |limit| limit / iterations).max(1);
         let slabs = 16 * columns * Rows::new(self.layout.layers()).n_rows * self.n_networks;
         self.rows.hold(&self.gpu, slabs as u64)?;
-        self.upload(what, &self.tasks.clone(), bytemuck::cast_slice(&tasks))?;
-        // Adam starts anew.
-        let mut commands = self.encoder(what)?;
-        commands.clear_buffer(&self.moments, 0, None);
-        commands.clear_buffer(&self.progress, 0, None);
-        self.hand_over(what, commands)?;
+        self.spent.uploaded += (size_of::<Task>() * tasks.len()) as u64;
+        self.hand_over(what, |commands| {
+            self.gpu.queue.write_buffer(&self.tasks, 0, bytemuck::cast_slice(&tasks));
+            // Adam starts anew.
+            commands.clear_buffer(&self.moments, 0, None);
+            commands.clear_buffer(&self.progress, 0, None);
+        })?;
 
         let log = |beta: f64| beta.ln().max(-1e4) as f32;
         let mut training = Training {
@@ -563,6 +565,7 @@ impl TrainKernel {
             guard: (options.epsilon * options.epsilon) as f32,
             zero: 0,
         };
+        let trainer = self.trainer(what)?;
         let mut done = 0;
         while done < n_steps {
             // Nothing is known of the pace at first: a few steps and a look at the clock.
@@ -574,20 +577,14 @@ impl TrainKernel {
             let steps = steps.clamp(1, steps_max).min(n_steps - done);
             let queued = queued.min((n_steps - done).div_ceil(steps));
             let start = Instant::now();
-            for k in 0..queued {
+            for _ in 0..queued {
                 training.first = done as u32;
                 training.n_steps = steps.min(n_steps - done) as u32;
                 done += training.n_steps as usize;
-                self.upload(what, &self.training.clone(), bytemuck::bytes_of(&training))?;
-                let mut commands = self.encoder(what)?;
-                self.record_train(&mut commands)?;
-                if k + 1 < queued {
-                    self.hand_over(what, commands)?;
-                } else {
-                    self.gpu.submit(what, commands)?;
-                    self.spent.waits += 1;
-                }
+                trainer.dispatch(&mut self.spent, bytemuck::bytes_of(&training), [self.n_networks, 1])?;
             }
+            self.gpu.submit(what, self.encoder(what)?)?;
+            self.spent.waits += 1;
             let step_s = start.elapsed().as_secs_f64() / (steps * queued * columns) as f64;
             // By at most four at a time: the first dispatches of a device are slower than the next.
             self.step_s = Some(self.step_s.map_or(step_s, |known| step_s.max(known / 4.0)).max(1e-12));
@@ -617,16 +614,15 @@ impl TrainKernel {
         let rows = self.row_s.map_or(FIRST_ROWS, |row_s| (DISPATCH_S / row_s) as usize);
         let rows = rows.next_multiple_of(SMALL_GROUP).clamp(SMALL_GROUP, most);
         let start = Instant::now();
+        let predictor = self.predictor(what)?;
         for first in (0..n_points).step_by(rows) {
             let prediction = Prediction { first: first as u32, n_points: n_points as u32, zero: 0, padding: 0 };
-            self.upload(what, &self.prediction.clone(), bytemuck::bytes_of(&prediction))?;
-            let mut commands = self.encoder(what)?;
-            self.record_predict(&mut commands, rows.min(n_points - first))?;
-            if first + rows >= n_points {
-                commands.copy_buffer_to_buffer(&self.out.buffer, 0, &self.out_host.buffer, 0, bytes);
-            }
-            self.hand_over(what, commands)?;
+            let groups = [rows.min(n_points - first).div_ceil(SMALL_GROUP), self.n_networks];
+            predictor.dispatch(&mut self.spent, bytemuck::bytes_of(&prediction), groups)?;
         }
+        self.hand_over(what, |commands| {
+            commands.copy_buffer_to_buffer(&self.out.buffer, 0, &self.out_host.buffer, 0, bytes);
+        })?;
         let values = self.gpu.read(what, &self.out_host.buffer, bytes)?;
         self.spent.waits += 1;
         self.spent.read += bytes;
@@ -647,7 +643,7 @@ impl TrainKernel {
                 let fold = end.min(n_points).saturating_sub(start);
                 let fold = if fold == n_points { 0 } else { fold };
                 let n = n_points - fold;
-                let n_batches = n.div_ceil(options.batch_size);
+                let n_batches = n.div_ceil(options.batch_size.max(1));
                 let max_iter = options.max_iter.min(options.max_steps.div_ceil(n_batches));
                 let columns = 2 * n.div_ceil(n_batches).div_ceil(8);
                 let task = Task {
@@ -659,10 +655,10 @@ impl TrainKernel {
                     n_batches: n_batches as u32,
                     n_steps: max_iter.saturating_mul(n_batches).min(i32::MAX as usize) as u32,
                     columns: columns as u32,
-                    slab,
+                    slab: slab as u32,
                     padding: [0; 2],
                 };
-                slab += (columns * n_rows) as u32;
+                slab += columns * n_rows;
                 task
             })
             .collect()
@@ -671,10 +667,10 @@ impl TrainKernel {
     /// Whether every network has stopped before its time.
     fn all_stopped(&mut self) -> Result<bool, DeviceError> {
         let what = "the progress of networks";
-        let mut commands = self.encoder(what)?;
         let bytes = self.progress_host.size();
-        commands.copy_buffer_to_buffer(&self.progress, 0, &self.progress_host, 0, bytes);
-        self.hand_over(what, commands)?;
+        self.hand_over(what, |commands| {
+            commands.copy_buffer_to_buffer(&self.progress, 0, &self.progress_host, 0, bytes);
+        })?;
         let progress: Vec<Progress> = bytemuck::pod_collect_to_vec(&self.gpu.read(what, &self.progress_host, bytes)?);
         self.spent.waits += 1;
         self.spent.read += bytes;
@@ -694,24 +690,8 @@ impl TrainKernel {
         }
     }
 
-    fn encoder(&self, what: &str) -> Result<wgpu::CommandEncoder, DeviceError> {
-        self.gpu.scoped(what, 0, |device| device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()))
-    }
-
-    fn upload(&mut self, what: &str, buffer: &wgpu::Buffer, bytes: &[u8]) -> Result<(), DeviceError> {
-        self.spent.uploaded += bytes.len() as u64;
-        self.gpu.scoped(what, 0, |_| self.gpu.queue.write_buffer(buffer, 0, bytes))
-    }
-
-    /// Hands commands over without waiting for them.
-    fn hand_over(&self, what: &str, commands: wgpu::CommandEncoder) -> Result<(), DeviceError> {
-        self.gpu.scoped(what, 0, |_| self.gpu.queue.submit([commands.finish()])).map(|_| ())
-    }
-
-    fn record_train(&mut self, commands: &mut wgpu::CommandEncoder) -> Result<(), DeviceError> {
-        self.spent.dispatches += 1;
+    fn trainer(&self, what: &'static str) -> Result<Launch, DeviceError> {
         let buffers = [
-            &self.training,
             &self.tasks,
             &self.x.buffer,
             &self.y.buffer,
@@ -720,38 +700,74 @@ impl TrainKernel {
             &self.rows.buffer,
             &self.progress,
         ];
-        self.record(commands, &self.train, &buffers, [self.n_networks, 1])
+        Launch::new(&self.gpu, what, &self.train, &self.training, &buffers)
     }
 
-    fn record_predict(&mut self, commands: &mut wgpu::CommandEncoder, rows: usize) -> Result<(), DeviceError> {
-        self.spent.dispatches += 1;
-        let buffers = [&self.prediction, &self.x.buffer, &self.out.buffer, &self.weights];
-        self.record(commands, &self.predict, &buffers, [rows.div_ceil(SMALL_GROUP), self.n_networks])
+    fn predictor(&self, what: &'static str) -> Result<Launch, DeviceError> {
+        let buffers = [&self.x.buffer, &self.out.buffer, &self.weights];
+        Launch::new(&self.gpu, what, &self.predict, &self.prediction, &buffers)
     }
 
-    fn record(
-        &self,
-        commands: &mut wgpu::CommandEncoder,
+    /// Commands with nothing in them yet: waiting for them is waiting for all before.
+    fn encoder(&self, what: &str) -> Result<wgpu::CommandEncoder, DeviceError> {
+        self.gpu.scoped(what, 0, |device| device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()))
+    }
+
+    /// Hands over a task that is no dispatch, without waiting for it.
+    fn hand_over(&self, what: &str, task: impl FnOnce(&mut wgpu::CommandEncoder)) -> Result<(), DeviceError> {
+        self.gpu.scoped(what, 0, |device| {
+            let mut commands = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            task(&mut commands);
+            self.gpu.queue.submit([commands.finish()]);
+        })
+    }
+}
+
+/// A kernel with its buffers, ready to be dispatched again and again.
+struct Launch {
+    gpu: Arc<Gpu>,
+    what: &'static str,
+    pipeline: wgpu::ComputePipeline,
+    /// What it is told before each dispatch.
+    told: wgpu::Buffer,
+    group: wgpu::BindGroup,
+}
+
+impl Launch {
+    /// Binds the buffers in the order of the bindings.
+    fn new(
+        gpu: &Arc<Gpu>,
+        what: &'static str,
         pipeline: &wgpu::ComputePipeline,
-        buffers: &[&wgpu::Buffer],
-        [groups_x, groups_y]: [usize; 2],
-    ) -> Result<(), DeviceError> {
-        self.gpu.scoped("the bindings", 0, |device| {
-            let entries: Vec<_> = buffers
-                .iter()
-                .enumerate()
-                .map(|(k, buffer)| wgpu::BindGroupEntry { binding: k as u32, resource: buffer.as_entire_binding() })
-                .collect();
+        told: &wgpu::Buffer,
+        others: &[&wgpu::Buffer],
+    ) -> Result<Self, DeviceError> {
+        let entries: Vec<_> = std::iter::once(told)
+            .chain(others.iter().copied())
+            .zip(0..)
+            .map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+            .collect();
+        let group = gpu.scoped(what, 0, |device| {
             let layout = pipeline.get_bind_group_layout(0);
-            let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: None,
-                layout: &layout,
-                entries: &entries,
-            });
-            let mut pass = commands.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            pass.set_pipeline(pipeline);
-            pass.set_bind_group(0, &group, &[]);
-            pass.dispatch_workgroups(groups_x as u32, groups_y as u32, 1);
+            device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries })
+        })?;
+        Ok(Self { gpu: gpu.clone(), what, pipeline: pipeline.clone(), told: told.clone(), group })
+    }
+
+    /// Hands over one dispatch without waiting for it. Uploads wait their turn among the dispatches.
+    fn dispatch(&self, spent: &mut Spent, told: &[u8], [x, y]: [usize; 2]) -> Result<(), DeviceError> {
+        spent.dispatches += 1;
+        spent.uploaded += told.len() as u64;
+        self.gpu.scoped(self.what, 0, |device| {
+            self.gpu.queue.write_buffer(&self.told, 0, told);
+            let mut commands = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            {
+                let mut pass = commands.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                pass.set_pipeline(&self.pipeline);
+                pass.set_bind_group(0, &self.group, &[]);
+                pass.dispatch_workgroups(x as u32, y as u32, 1);
+            }
+            self.gpu.queue.submit([commands.finish()]);
         })
     }
 }

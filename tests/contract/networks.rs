@@ -15,7 +15,6 @@ pub const CASES: &[super::Case<GpuOptions>] = &[
     ("the_same_weights_predict_the_same", the_same_weights_predict_the_same),
     ("whole_batches_train_as_on_the_cpu", whole_batches_train_as_on_the_cpu),
     ("minibatches_train_as_sharply_as_on_the_cpu", minibatches_train_as_sharply_as_on_the_cpu),
-    ("every_schedule_learns", every_schedule_learns),
     ("a_constant_rate_stops_when_nothing_gets_better", a_constant_rate_stops_when_nothing_gets_better),
     ("a_warm_start_goes_on", a_warm_start_goes_on),
     ("a_network_does_not_see_its_fold", a_network_does_not_see_its_fold),
@@ -257,44 +256,38 @@ fn the_same_weights_predict_the_same(options: &GpuOptions) {
     }
 }
 
-/// Five steps from the same weights with all points in each. The steps of the CPU are good to 3e-4 of themselves, since it has the reciprocal root from an
-/// estimate, which adds up to 5 steps x 0.02 x 3e-4 = 3e-5 for a weight. A gradient that is 0 but for rounding may have the other sign, and then the weight goes the other way: so a few
-/// may be far off, and predictions see both.
+/// Five steps from the same weights with all points in each, so that the order of the points tells in the rounding only.
+///
+/// The steps of the CPU are good to 3e-4 of themselves, since it has the reciprocal root from an estimate: 5 steps x 0.02 x 3e-4 = 3e-5 for a weight. Where a gradient is 0 but for
+/// rounding its sign is a matter of luck, and so is the way that the weight goes: a few weights may be far off, and predictions feel them.
 fn whole_batches_train_as_on_the_cpu(options: &GpuOptions) {
-    for (n_dim, hidden) in SHAPES {
-        let (x, n_networks) = (ball(203, n_dim, 1), 2);
+    let (n, base) = (203, NetworkOptions { batch_size: 1000, max_iter: 5, ..NetworkOptions::default() });
+    let cosine = NetworkOptions { learning_rate: Schedule::Cosine, beta_1: 0.5, beta_2: 0.9999, ..base.clone() };
+    let constant = NetworkOptions { learning_rate: Schedule::Constant, epsilon: 0.05, beta_1: 0.0, ..base.clone() };
+    let cases = SHAPES.into_iter().map(|shape| (shape, &base)).chain([(SHAPES[2], &cosine), (SHAPES[2], &constant)]);
+    for (seed, ((n_dim, hidden), recipe)) in (0..).zip(cases) {
+        let x = ball(n, n_dim, 1);
         let y = bumpy(&x, n_dim);
-        let network_options = NetworkOptions {
-            hidden_layer_sizes: hidden.to_vec(),
-            batch_size: 1000,
-            max_iter: 5,
-            ..NetworkOptions::default()
-        };
-        // Everybody sees everything: the folds of the two are cut differently.
-        let expected: Vec<Vec<f32>> = (0..n_networks as u64)
-            .map(|k| {
-                // A network that is alone has the stream of the first.
-                let alone = train_on_cpu(&x, n_dim, &y, 1, &network_options, Stream::new(k));
-                padded(&alone.weights()[0], n_dim, hidden)
-            })
-            .collect();
-        for (k, expected) in expected.iter().enumerate() {
-            let mut device = networks(options, &x, n_dim, &y, 1, hidden);
-            let stream = Stream::new(k as u64);
-            device.start_fresh(stream).unwrap();
-            let folds = device.even_folds();
-            device.train(&folds, &network_options, stream).unwrap();
-            let (found, predicted) = (device.weights().unwrap(), device.predict().unwrap());
-            device.set_weights(expected);
-            let difference = |(a, b): (&f32, &f32)| f64::from((a - b).abs());
-            let mut apart: Vec<f64> = found.iter().zip(expected).map(difference).collect();
-            apart.sort_by(f64::total_cmp);
-            let typical = apart[apart.len() * 99 / 100];
-            assert!(typical < 1e-4, "{n_dim} {hidden:?}: one in a hundred weights is off by {typical}");
-            let predictions = device.predict().unwrap();
-            let worst = predictions.iter().zip(&predicted).map(difference).fold(0.0, f64::max);
-            assert!(worst < 2e-3, "{n_dim} {hidden:?}: a prediction is off by {worst}");
-        }
+        let recipe = NetworkOptions { hidden_layer_sizes: hidden.to_vec(), ..recipe.clone() };
+        let stream = Stream::new(seed);
+        let cpu = padded(&train_on_cpu(&x, n_dim, &y, 1, &recipe, stream).weights()[0], n_dim, hidden);
+        let mut device = networks(options, &x, n_dim, &y, 1, hidden);
+        device.start_fresh(stream).unwrap();
+        let fresh = device.weights().unwrap();
+        device.train(&[0, n as u32], &recipe, stream).unwrap();
+        let (weights, predicted) = (device.weights().unwrap(), device.predict().unwrap());
+        device.set_weights(&cpu);
+        let expected = device.predict().unwrap();
+
+        let difference = |(a, b): (&f32, &f32)| f64::from((a - b).abs());
+        let mut apart: Vec<f64> = weights.iter().zip(&cpu).map(difference).collect();
+        apart.sort_by(f64::total_cmp);
+        let most = apart[apart.len() * 97 / 100];
+        let moved = weights.iter().zip(&fresh).map(difference).fold(0.0, f64::max);
+        let worst = predicted.iter().zip(&expected).map(difference).fold(0.0, f64::max);
+        assert!(moved > 0.03, "{n_dim} {hidden:?}: no weight has moved by more than {moved}");
+        assert!(most < 3e-5, "{n_dim} {hidden:?}: three in a hundred weights are off by {most}");
+        assert!(worst < 5e-4, "{n_dim} {hidden:?}: a prediction is off by {worst}");
     }
 }
 
@@ -324,30 +317,6 @@ fn minibatches_train_as_sharply_as_on_the_cpu(options: &GpuOptions) {
     assert!(on_device < 0.01 && on_device < 2.0 * on_cpu, "unexplained: device {on_device}, CPU {on_cpu}");
     let [dispatches, uploaded, read, waits] = device.spent();
     assert!(dispatches > 0 && waits <= dispatches && uploaded < 100_000 && read == 4 * 4000, "{:?}", device.spent());
-}
-
-fn every_schedule_learns(options: &GpuOptions) {
-    let (n, n_dim) = (600, 3);
-    let x = ball(n, n_dim, 1);
-    let y = bumpy(&x, n_dim);
-    let mut found = Vec::new();
-    for learning_rate in [Schedule::Constant, Schedule::Linear, Schedule::Cosine] {
-        let network_options =
-            NetworkOptions { learning_rate, hidden_layer_sizes: vec![30, 10], ..NetworkOptions::default() };
-        let cpu = train_on_cpu(&x, n_dim, &y, 1, &network_options, Stream::new(2));
-        let mut predicted = vec![0.0; n];
-        cpu.predict(&x, &mut predicted);
-        let on_cpu = unexplained(&y, &predicted);
-        let mut device = networks(options, &x, n_dim, &y, 1, &network_options.hidden_layer_sizes);
-        device.start_fresh(Stream::new(2)).unwrap();
-        device.train(&[0, n as u32], &network_options, Stream::new(2)).unwrap();
-        let (_, targets) = standardised(&x, n_dim, &y);
-        let on_device = unexplained(&targets, &device.predict().unwrap());
-        // Another order of the points: within a factor of three.
-        assert!(on_device < 3.0 * on_cpu && on_cpu < 3.0 * on_device, "{learning_rate:?}: {on_device} {on_cpu}");
-        found.push(on_device);
-    }
-    assert!(found[0] != found[1] && found[1] != found[2], "{found:?}");
 }
 
 /// Targets of pure noise and a rate that does not fall: the loss stalls long before 10,000 epochs are over.
@@ -416,7 +385,8 @@ fn a_network_does_not_see_its_fold(options: &GpuOptions) {
     let x = ball(n, n_dim, 1);
     let mut draw = Stream::new(8).at(0);
     let y: Vec<f32> = (0..n).map(|_| draw.normal() as f32).collect();
-    let network_options = NetworkOptions { max_iter: 200, ..NetworkOptions::default() };
+    let network_options =
+        NetworkOptions { hidden_layer_sizes: vec![30, 10], max_iter: 200, ..NetworkOptions::default() };
     let (_, targets) = standardised(&x, n_dim, &y);
     let correlation = |n_networks: usize, held_out: bool| {
         let mut device = networks(options, &x, n_dim, &y, n_networks, &network_options.hidden_layer_sizes);
