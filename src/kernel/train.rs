@@ -370,6 +370,19 @@ impl Growing {
     }
 }
 
+/// What a step was found to take, with so many columns in the batch.
+struct Pace {
+    columns: usize,
+    step_s: f64,
+}
+
+impl Pace {
+    /// Seconds of a step with so many columns, rather too many: fewer columns may take as long.
+    fn step_s(&self, columns: usize) -> f64 {
+        self.step_s * (columns as f64 / self.columns as f64).max(1.0)
+    }
+}
+
 /// An ensemble of networks on the device, the kernels that make, train and use it, and the points that it learns from.
 pub(crate) struct TrainKernel {
     gpu: Arc<Gpu>,
@@ -393,8 +406,8 @@ pub(crate) struct TrainKernel {
     out_host: Growing,
     /// Iterations of loops that an invocation is trusted with.
     loop_limit: Option<usize>,
-    /// Seconds of a step per column of the batch, and of a row of a prediction, as far as they are known.
-    step_s: Option<f64>,
+    pace: Option<Pace>,
+    /// Seconds of a row of a prediction, where they are known.
     row_s: Option<f64>,
     /// What tests set to show that it does not matter.
     steps_per_dispatch: Option<usize>,
@@ -402,7 +415,7 @@ pub(crate) struct TrainKernel {
 }
 
 impl TrainKernel {
-    /// Compiles the kernels for `n_networks` networks of one shape; `start_fresh` or `start_from` gives them their weights. Cost: tenths of a second,
+    /// Compiles the kernels for `n_networks` networks (1 or more) of one shape; `start_fresh` or `start_from` gives them their weights. Cost: tenths of a second,
     /// more on some drivers.
     ///
     /// # Errors
@@ -442,7 +455,7 @@ impl TrainKernel {
             out: Growing::new(&gpu, "predictions", all)?,
             out_host: Growing::new(&gpu, "predictions on the host", Usage::MAP_READ | Usage::COPY_DST)?,
             loop_limit: traits.loop_limit.map(|limit| limit as usize / 2),
-            step_s: None,
+            pace: None,
             row_s: None,
             steps_per_dispatch: None,
             spent: Spent::default(),
@@ -455,7 +468,6 @@ impl TrainKernel {
         kernel.trainer(what)?.dispatch(&mut Spent::default(), bytemuck::bytes_of(&training), [n_networks, 1])?;
         let prediction = Prediction::zeroed();
         kernel.predictor(what)?.dispatch(&mut Spent::default(), bytemuck::bytes_of(&prediction), [1, n_networks])?;
-        kernel.gpu.submit_first(what, kernel.encoder(what)?)?;
         kernel.start_fresh(Stream::new(0))?;
         kernel.gpu.submit_first(what, kernel.encoder(what)?)?;
         kernel.spent = Spent::default();
@@ -517,7 +529,7 @@ impl TrainKernel {
     /// `folds[k + 1]`, unless it is alone or nothing else is left. It shuffles by `stream.substream(k).substream(1)`. The same stream gives the same bits
     /// on one device, however the steps are cut into dispatches.
     ///
-    /// A network whose weights overflowed predicts NaN.
+    /// What a network predicts whose weights overflowed is not finite.
     ///
     /// Cost: about `6 n_weights` floating-point operations per point, epoch and network, on one workgroup for each network; a wait for eight dispatches.
     ///
@@ -569,14 +581,14 @@ impl TrainKernel {
         let mut done = 0;
         while done < n_steps {
             // Nothing is known of the pace at first: a few steps and a look at the clock.
-            let (steps, queued) = match (self.steps_per_dispatch, self.step_s) {
+            let (steps, queued) = match (self.steps_per_dispatch, &self.pace) {
                 (Some(steps), _) => (steps, QUEUED),
                 (None, None) => (FIRST_STEPS, 1),
-                (None, Some(step_s)) => ((DISPATCH_S / (step_s * columns as f64)) as usize, QUEUED),
+                (None, Some(pace)) => ((DISPATCH_S / pace.step_s(columns)) as usize, QUEUED),
             };
             let steps = steps.clamp(1, steps_max).min(n_steps - done);
             let queued = queued.min((n_steps - done).div_ceil(steps));
-            let start = Instant::now();
+            let (start, before) = (Instant::now(), done);
             for _ in 0..queued {
                 training.first = done as u32;
                 training.n_steps = steps.min(n_steps - done) as u32;
@@ -585,9 +597,10 @@ impl TrainKernel {
             }
             self.gpu.submit(what, self.encoder(what)?)?;
             self.spent.waits += 1;
-            let step_s = start.elapsed().as_secs_f64() / (steps * queued * columns) as f64;
+            let step_s = start.elapsed().as_secs_f64() / (done - before) as f64;
             // By at most four at a time: the first dispatches of a device are slower than the next.
-            self.step_s = Some(self.step_s.map_or(step_s, |known| step_s.max(known / 4.0)).max(1e-12));
+            let least = self.pace.as_ref().map_or(1e-9, |pace| pace.step_s(columns) / 4.0);
+            self.pace = Some(Pace { columns, step_s: step_s.max(least) });
             if options.learning_rate == TrainSchedule::Constant && done < n_steps && self.all_stopped()? {
                 break;
             }
@@ -793,6 +806,13 @@ fn pipeline(gpu: &Gpu, what: &str, source: &Source) -> Result<wgpu::ComputePipel
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What was learned of large batches must not make dispatches of small ones long, whose steps may take as long.
+    #[test]
+    fn the_pace_is_never_taken_for_better_than_it_was() {
+        let pace = Pace { columns: 20, step_s: 1e-3 };
+        assert_eq!([2, 20, 40].map(|columns| pace.step_s(columns)), [1e-3, 1e-3, 2e-3]);
+    }
 
     #[test]
     fn the_texts_are_valid_for_every_shape() {
