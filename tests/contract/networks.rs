@@ -483,26 +483,36 @@ fn what_is_not_finite_predicts_nan(options: &GpuOptions) {
     assert_eq!(again(&mut device), again(&mut other));
 }
 
+/// The second recipe has many more steps than a driver that counts the iterations of loops would let one dispatch have.
 fn the_same_bits_however_steps_are_cut(options: &GpuOptions) {
-    let (n, n_dim, n_networks) = (500, 3, 3);
-    let x = ball(n, n_dim, 1);
-    let y = bumpy(&x, n_dim);
-    let network_options = NetworkOptions { max_iter: 3, ..NetworkOptions::default() };
-    let trained = |steps: Option<usize>, seed: u64| {
-        let mut device = networks(options, &x, n_dim, &y, n_networks, &network_options.hidden_layer_sizes);
-        if let Some(steps) = steps {
-            device.set_steps_per_dispatch(steps);
-        }
-        device.start_fresh(Stream::new(7)).unwrap();
-        let folds = device.even_folds();
-        device.train(&folds, &network_options, Stream::new(seed)).unwrap();
-        device.weights().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+    let default = NetworkOptions { max_iter: 3, ..NetworkOptions::default() };
+    let long = NetworkOptions {
+        hidden_layer_sizes: vec![9],
+        max_iter: 1500,
+        max_steps: usize::MAX,
+        learning_rate_init: 1e-3,
+        ..NetworkOptions::default()
     };
-    let whole = trained(None, 7);
-    for steps in [1, 5, 1000] {
-        assert!(trained(Some(steps), 7) == whole, "{steps} steps per dispatch");
+    for (n, n_networks, recipe, cuts) in [(500, 3, &default, [1, 5, 1000]), (100, 1, &long, [50, 333, 100_000])] {
+        let n_dim = 3;
+        let x = ball(n, n_dim, 1);
+        let y = bumpy(&x, n_dim);
+        let trained = |steps: Option<usize>, seed: u64| {
+            let mut device = networks(options, &x, n_dim, &y, n_networks, &recipe.hidden_layer_sizes);
+            if let Some(steps) = steps {
+                device.set_steps_per_dispatch(steps);
+            }
+            device.start_fresh(Stream::new(7)).unwrap();
+            let folds = device.even_folds();
+            device.train(&folds, recipe, Stream::new(seed)).unwrap();
+            device.weights().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let whole = trained(None, 7);
+        for steps in cuts {
+            assert!(trained(Some(steps), 7) == whole, "{steps} steps per dispatch");
+        }
+        assert!(trained(None, 8) != whole, "another stream, the same order");
     }
-    assert!(trained(None, 8) != whole, "another stream, the same order");
 }
 
 fn a_batch_that_loops_cannot_hold_is_refused(options: &GpuOptions) {
