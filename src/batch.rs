@@ -2,11 +2,28 @@
 
 use ndarray::{Array1, Array2};
 
+#[cfg(feature = "gpu")]
+use crate::backend::DeviceRows;
+
 /// Points a sampler wants evaluated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Proposal {
     /// Points of the unit cube, `[n_points, n_dim]`; columns are the sampled parameters only.
     pub u: Array2<f64>,
+    /// The same rows on the sampler's device, where they lie there.
+    #[cfg(feature = "gpu")]
+    pub(crate) device: Option<DeviceRows>,
+}
+
+impl Proposal {
+    /// Rows that lie on the host.
+    pub(crate) fn new(u: Array2<f64>) -> Self {
+        Self {
+            u,
+            #[cfg(feature = "gpu")]
+            device: None,
+        }
+    }
 }
 
 /// What the likelihood half sends back for a [`Proposal`], row for row.

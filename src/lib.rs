@@ -82,7 +82,7 @@ pub use nn::{NetworkError, NetworkOptions, Schedule};
 pub use posterior::{ColumnSummary, Posterior, PosteriorError, Summary};
 pub use prior::{BlockOutput, ParameterDescription, Prior, PriorError};
 pub use run::{
-    Observer, Progress, ProgressLine, Run, RunError, RunErrorKind, RunResult, SaveError, StopReason, Timing,
+    DeviceUse, Observer, Progress, ProgressLine, Run, RunError, RunErrorKind, RunResult, SaveError, StopReason, Timing,
 };
 pub use sampler::neural_bound::NeuralBoundSampler;
 pub use sampler::{Sampler, SamplerError, SamplerStatus, Space};

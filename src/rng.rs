@@ -45,7 +45,7 @@ impl Stream {
         Self { key: [words[0], words[1]] }
     }
 
-    /// The key of its words.
+    /// What names it to a generator on a device: the words of draw `index` are those of `key` and the counters `[0.., index, index >> 32, 0]`.
     #[cfg(feature = "gpu")]
     pub(crate) fn key(&self) -> [u32; 2] {
         self.key

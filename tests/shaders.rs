@@ -5,7 +5,7 @@
 #[path = "contract/fixtures.rs"]
 mod fixtures;
 
-use livepoint::testing::internals::{composed_wgsl, generated, library, self_test_wgsl};
+use livepoint::testing::internals::{composed_wgsl, generated, library, network_wgsl, self_test_wgsl};
 use livepoint::{Likelihood, Prior, testing};
 
 const PRIOR: &str = include_str!("../shaders/prior.wgsl");
@@ -60,6 +60,18 @@ fn the_prior_transform_of_tensor_likelihoods_is_translated() {
 #[test]
 fn the_self_test_is_translated() {
     translate("self-test", &self_test_wgsl());
+}
+
+#[test]
+fn the_kernels_of_networks_are_translated() {
+    for hidden in [vec![], vec![1], vec![9, 4, 3], vec![100, 50, 20]] {
+        for n_in in [1, 4, 31] {
+            let texts = network_wgsl(n_in, &hidden).unwrap_or_else(|e| panic!("{n_in} {hidden:?}: {e}"));
+            for (name, text) in ["fresh weights", "training", "predictions"].into_iter().zip(&texts) {
+                translate(&format!("{name} {n_in} {hidden:?}"), text);
+            }
+        }
+    }
 }
 
 #[test]

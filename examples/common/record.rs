@@ -46,6 +46,13 @@ pub struct Record {
     likelihood_s: f64,
     /// CPU time in the training of networks, summed over threads.
     train_s: f64,
+    /// What trained the networks, and what went to and fro between host and device.
+    train_device: String,
+    train_bytes_uploaded: u64,
+    dispatches: u64,
+    host_waits: u64,
+    bytes_uploaded: u64,
+    bytes_read_back: u64,
     /// Largest resident set of the process so far.
     peak_rss_mib: f64,
     /// Whether the targets were reached, or what ended the run before.
@@ -90,6 +97,12 @@ pub fn measure(
         cpu_s: usage.cpu_s - cpu,
         likelihood_s: result.timing().likelihood_s,
         train_s: result.timing().train_s,
+        train_device: result.device_use().train_device.clone(),
+        train_bytes_uploaded: result.device_use().train_bytes_uploaded,
+        dispatches: result.device_use().dispatches,
+        host_waits: result.device_use().host_waits,
+        bytes_uploaded: result.device_use().bytes_uploaded,
+        bytes_read_back: result.device_use().bytes_read_back,
         peak_rss_mib: usage.peak_rss_mib,
         stopped: result.stopped(),
         warnings: result.warnings(),

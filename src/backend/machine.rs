@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 #[cfg(feature = "gpu")]
 use super::Gpu;
-use super::{Backend, BackendError, CpuPool, DeviceError, GpuOptions};
+use super::{Backend, BackendError, CpuPool, DeviceError, GpuOptions, Traffic};
 
 /// The machine of one half of a run.
 pub enum Machine {
@@ -88,6 +88,15 @@ impl Machine {
             #[cfg(feature = "gpu")]
             (Self::Gpu { .. }, Backend::Auto) => Backend::gpu(),
             _ => asked.clone(),
+        }
+    }
+
+    /// What was to do with its device so far; nothing where it has none.
+    pub(crate) fn traffic(&self) -> Traffic {
+        match self {
+            Self::Cpu(_) => Traffic::default(),
+            #[cfg(feature = "gpu")]
+            Self::Gpu { gpu, .. } => gpu.traffic(),
         }
     }
 

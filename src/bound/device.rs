@@ -2,16 +2,20 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::NeuralBound;
 use super::nest::{Answer, Ask, CellCounts, Request};
-use crate::backend::{DeviceError, Gpu};
+use super::quadratic::Quadratic;
+use super::{BoundError, Ellipsoid, NeuralBound, PhaseShift};
+use crate::backend::{DeviceError, DeviceRows, Gpu};
 use crate::evidence::Fraction;
 use crate::kernel::{
-    Among, BoundKernels, BoundPlan, COUNTERS, DeviceBound, EllipsoidPlan, KernelError, NONE, Segment, from_position,
-    to_position,
+    Among, BoundKernels, BoundPlan, COUNTERS, ClusterPlan, DeviceBound, EllipsoidPlan, EmulatorPlan, KernelError, NONE,
+    Segment, TrainKernel, TrainOptions, TrainSchedule, Weights, from_position, to_position,
 };
-use crate::samples::Place;
+use crate::nn::{NetworkError, NetworkOptions, Scaling, Schedule};
+use crate::rng::Stream;
+use crate::samples::{Place, Samples};
 
 /// By how much the members reach beyond their border on the device at least, as a fraction of their size: what is drawn is kept by the test that all
 /// rows are told by, so they must hold all that it accepts.
@@ -20,6 +24,10 @@ const REACH: f64 = 1e-4;
 /// Bounds on a device, in the order of the nest.
 pub(super) struct DeviceNest {
     kernels: BoundKernels,
+    /// None where there are no networks to train.
+    trainer: Option<TrainKernel>,
+    n_networks: usize,
+    train_bytes_uploaded: u64,
     n_dim: usize,
     bounds: Vec<DeviceBound>,
     log_v_members: Vec<Vec<f64>>,
@@ -28,6 +36,43 @@ pub(super) struct DeviceNest {
 impl std::fmt::Debug for DeviceNest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DeviceNest").field("n_bounds", &self.bounds.len()).finish_non_exhaustive()
+    }
+}
+
+/// The networks of a cluster whose weights lie on the device.
+#[derive(Debug)]
+pub(super) struct DeviceEnsemble {
+    pub scaling: Scaling,
+    weights: Weights,
+    /// That the training took, by the clock.
+    pub seconds: f64,
+}
+
+/// A cluster with its surface, before it has networks.
+fn cluster_alone((ellipsoid, quadratic, shift): (&Ellipsoid, Option<&Quadratic>, &PhaseShift)) -> BoundPlan {
+    let surface = quadratic.map(Quadratic::coefficients);
+    let emulator = EmulatorPlan { surface, mean: 0.0, deviation: 1.0, thresholds: Vec::new() };
+    let cluster = ClusterPlan { ellipsoid: ellipsoid.plan(), emulator: Some(emulator) };
+    let shift = shift.boundaries().to_vec();
+    BoundPlan { members: Vec::new(), shares: Vec::new(), clusters: vec![cluster], shift, is_cube: false }
+}
+
+fn train_options(options: &NetworkOptions) -> TrainOptions {
+    TrainOptions {
+        learning_rate_init: options.learning_rate_init,
+        learning_rate: match options.learning_rate {
+            Schedule::Constant => TrainSchedule::Constant,
+            Schedule::Linear => TrainSchedule::Linear,
+            Schedule::Cosine => TrainSchedule::Cosine,
+        },
+        batch_size: options.batch_size,
+        max_iter: options.max_iter,
+        max_steps: options.max_steps,
+        n_iter_no_change: options.n_iter_no_change,
+        tol: options.tol,
+        beta_1: options.beta_1,
+        beta_2: options.beta_2,
+        epsilon: options.epsilon,
     }
 }
 
@@ -60,7 +105,17 @@ impl DeviceNest {
             BoundKernels::new(gpu.clone(), n_dim, hidden, n_networks).map_err(|error| device_error(gpu, error))?;
         let cube = kernels.bound(&cube(n_dim))?;
         kernels.warm_up(&cube)?;
-        Ok(Self { kernels, n_dim, bounds: vec![cube], log_v_members: vec![vec![0.0]] })
+        let trainer = (n_networks > 0).then(|| TrainKernel::new(gpu.clone(), kernels.networks(), n_networks));
+        let trainer = trainer.transpose().map_err(|error| device_error(gpu, error))?;
+        Ok(Self {
+            kernels,
+            trainer,
+            n_networks,
+            train_bytes_uploaded: 0,
+            n_dim,
+            bounds: vec![cube],
+            log_v_members: vec![vec![0.0]],
+        })
     }
 
     pub fn gpu(&self) -> &Gpu {
@@ -79,13 +134,106 @@ impl DeviceNest {
     }
 
     /// Puts a bound inside all others.
-    pub fn push(&mut self, bound: &NeuralBound) -> Result<(), DeviceError> {
+    pub fn push(&mut self, bound: &mut NeuralBound) -> Result<(), DeviceError> {
         let (plan, log_v) = Self::plan(bound);
         let on_device = self.kernels.bound(&plan)?;
-        self.kernels.upload_weights(&on_device, &bound.weights())?;
+        for (k, ensemble) in bound.device_ensembles().enumerate() {
+            ensemble.weights = self.kernels.set_weights(&on_device, k, &ensemble.weights)?;
+        }
         self.bounds.push(on_device);
         self.log_v_members.push(log_v);
         Ok(())
+    }
+
+    /// Trains networks on points of the ledger, `ids` with targets `y`: the ensemble, and what it says of each point, as a mean and by the network that did not see it.
+    ///
+    /// What goes up is the number of each point and its target, what comes back the predictions.
+    #[allow(clippy::type_complexity)]
+    pub fn teach(
+        &mut self,
+        cluster: (&Ellipsoid, Option<&Quadratic>, &PhaseShift),
+        y: &[f32],
+        ids: &[usize],
+        from: Option<&DeviceEnsemble>,
+        options: &NetworkOptions,
+        stream: Stream,
+    ) -> Result<(DeviceEnsemble, Vec<f32>, Vec<f32>), BoundError> {
+        let (start, before) = (Instant::now(), self.gpu().traffic().bytes_uploaded);
+        let (targets, scaling) = Scaling::of(y);
+        let n = self.n_networks;
+        // Those that a network does not see stand together.
+        let mut order: Vec<usize> = (0..ids.len()).collect();
+        order.sort_by_key(|&k| ids[k] % n);
+        let folds: Vec<u32> = (0..=n).map(|fold| ids.iter().filter(|id| **id % n < fold).count() as u32).collect();
+        let points: Vec<u32> = order.iter().map(|&k| ids[k] as u32).collect();
+        let targets: Vec<f32> = order.iter().map(|&k| targets[k]).collect();
+        let bound = self.kernels.bound(&cluster_alone(cluster))?;
+        let Some(trainer) = &mut self.trainer else {
+            return Err(BoundError::Network(NetworkError::Option {
+                name: "n_networks",
+                value: "0".into(),
+                want: "1 or more",
+            }));
+        };
+        let (x, _) = trainer.lesson(points.len())?;
+        self.kernels.lesson(&bound, &points, x)?;
+        trainer.set_targets(&targets)?;
+        let mut from = from.filter(|_| options.max_steps_warm > 0);
+        let said = loop {
+            match from {
+                Some(from) => trainer.start_from(&from.weights)?,
+                None => trainer.start_fresh(stream)?,
+            }
+            let options = if from.is_some() { &options.warm() } else { options };
+            trainer.train(points.len(), &folds, &train_options(options), stream)?;
+            let said = trainer.predict(points.len())?;
+            if said.iter().all(|value| value.is_finite()) {
+                break said;
+            }
+            if from.take().is_none() {
+                let network = said.iter().position(|value| !value.is_finite()).map_or(0, |k| k / points.len());
+                let learning_rate_init = options.learning_rate_init;
+                return Err(BoundError::Network(NetworkError::Diverged { network, learning_rate_init }));
+            }
+        };
+        let weights = self.kernels.keep(trainer.weights())?;
+        let value = |said: f32| scaling.mean + scaling.deviation * said;
+        let (mut prediction, mut held_out) = (vec![0.0; ids.len()], vec![0.0; ids.len()]);
+        for (row, &k) in order.iter().enumerate() {
+            let by = |network: usize| said[network * points.len() + row];
+            prediction[k] = value((0..n).map(by).sum::<f32>() / n as f32);
+            held_out[k] = value(by(ids[k] % n));
+        }
+        self.train_bytes_uploaded += self.gpu().traffic().bytes_uploaded - before;
+        let seconds = start.elapsed().as_secs_f64();
+        Ok((DeviceEnsemble { scaling, weights, seconds }, prediction, held_out))
+    }
+
+    /// What an ensemble says of `rows` `[n, n_dim]` of the shifted cube.
+    pub fn scores(
+        &mut self,
+        (ellipsoid, quadratic, shift): (&Ellipsoid, Option<&Quadratic>, &PhaseShift),
+        rows: &[f64],
+        ensemble: &DeviceEnsemble,
+    ) -> Result<Vec<f32>, DeviceError> {
+        let mut rows = rows.to_vec();
+        rows.chunks_exact_mut(self.n_dim).for_each(|row| shift.invert(row));
+        let positions: Vec<u64> = rows.iter().map(|x| to_position(*x)).collect();
+        let n_rows = rows.len() / self.n_dim;
+        let bound = self.kernels.bound(&cluster_alone((ellipsoid, quadratic, shift)))?;
+        let Some(trainer) = &mut self.trainer else { return Ok(Vec::new()) };
+        let (x, _) = trainer.lesson(n_rows)?;
+        self.kernels.lesson_at(&bound, &positions, x)?;
+        trainer.start_from(&ensemble.weights)?;
+        let said = trainer.predict(n_rows)?;
+        let sum = |row: usize| (0..self.n_networks).map(|k| said[k * n_rows + row]).sum::<f32>();
+        let Scaling { mean, deviation } = ensemble.scaling;
+        Ok((0..n_rows).map(|row| mean + deviation * sum(row) / self.n_networks as f32).collect())
+    }
+
+    /// Bytes that went up for trainings so far.
+    pub fn train_bytes_uploaded(&self) -> u64 {
+        self.train_bytes_uploaded
     }
 
     /// Brings the thresholds of the innermost bound up to date.
@@ -173,6 +321,23 @@ impl DeviceNest {
             }
         }
         Ok(answers)
+    }
+
+    /// The rows at `slots` as a batch for a likelihood on the device, if they are all still there.
+    pub fn gather(&mut self, slots: &[u64]) -> Result<Option<DeviceRows>, DeviceError> {
+        self.kernels.gather(slots)
+    }
+
+    /// The last `n` points of the ledger are new.
+    pub fn append(&mut self, samples: &Samples, n: usize) -> Result<(), DeviceError> {
+        let first = self.kernels.n_points();
+        if first + n != samples.len() {
+            // A device that failed in between may lack some.
+            self.kernels.forget_batch();
+        }
+        self.kernels.append(samples.len() - first, || {
+            (first..samples.len()).flat_map(|id| samples.row(id)).map(|x| to_position(*x)).collect()
+        })
     }
 
     /// As [`Nest::locate`](super::Nest::locate).

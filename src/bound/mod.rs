@@ -60,6 +60,9 @@ pub enum BoundError {
         /// Columns given.
         n_dim: usize,
     },
+    /// The device that trains failed.
+    #[error("{0}")]
+    Device(#[from] crate::backend::DeviceError),
     /// The networks could not be trained.
     #[error("networks: {0}")]
     Network(crate::nn::NetworkError),

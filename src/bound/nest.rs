@@ -4,11 +4,13 @@ use std::ops::Range;
 
 #[cfg(feature = "gpu")]
 use super::device::DeviceNest;
-use super::{Drawn, NeuralBound};
+use super::neural::Teacher;
+use super::{BoundError, Cloud, Drawn, Live, NeuralBound, NeuralBoundOptions};
 use crate::backend::{CpuPool, DeviceError, Machine};
+use crate::batch::Proposal;
 use crate::evidence::Fraction;
 use crate::rng::Stream;
-use crate::samples::Place;
+use crate::samples::{Place, Samples};
 
 /// Draws per task of the pool: enough to fill the networks' matrix products, few enough to balance threads.
 pub(crate) const CHUNK: u64 = 1024;
@@ -174,16 +176,75 @@ impl Nest {
         self.bounds.len()
     }
 
+    /// A bound of the live points of `cloud`, trained where the nest is; it follows the innermost. Cost: see [`NeuralBound`].
+    ///
+    /// # Errors
+    /// [`BoundError`].
+    pub fn enclose(
+        &mut self,
+        cloud: Cloud<'_>,
+        live: Live,
+        options: &NeuralBoundOptions,
+        stream: Stream,
+        pool: &CpuPool,
+    ) -> Result<NeuralBound, BoundError> {
+        let before = match self.bounds.last() {
+            Some(Bound::Neural(bound)) => Some(&**bound),
+            _ => None,
+        };
+        let teacher = Teacher::Threads(pool);
+        #[cfg(feature = "gpu")]
+        let teacher = self.device.as_mut().map_or(teacher, Teacher::Device);
+        NeuralBound::enclosing(cloud, live, before, options, stream, teacher)
+    }
+
     /// Puts a bound inside all others.
     ///
     /// # Errors
     /// A device without room.
     pub fn push(&mut self, bound: NeuralBound) -> Result<(), DeviceError> {
         #[cfg(feature = "gpu")]
+        let mut bound = bound;
+        #[cfg(feature = "gpu")]
         if let Some(device) = &mut self.device {
-            device.push(&bound)?;
+            device.push(&mut bound)?;
         }
         self.bounds.push(Bound::Neural(Box::new(bound)));
+        Ok(())
+    }
+
+    /// Bytes that went to a device for training.
+    pub fn train_bytes_uploaded(&self) -> u64 {
+        #[cfg(feature = "gpu")]
+        return self.device.as_ref().map_or(0, DeviceNest::train_bytes_uploaded);
+        #[cfg(not(feature = "gpu"))]
+        0
+    }
+
+    /// The proposal of rows that lie at `slots`, on the device too where all of them are still there.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn propose(&mut self, slots: &[u64], proposal: Proposal) -> Result<Proposal, DeviceError> {
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &mut self.device {
+            let slots = if slots.len() == proposal.u.nrows() { slots } else { &[] };
+            return Ok(Proposal { device: device.gather(slots)?, ..proposal });
+        }
+        let _ = slots;
+        Ok(proposal)
+    }
+
+    /// The last `n` points of the ledger are new: the leading ones of the last proposal.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn append(&mut self, samples: &Samples, n: usize) -> Result<(), DeviceError> {
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &mut self.device {
+            return device.append(samples, n);
+        }
+        let _ = (samples, n);
         Ok(())
     }
 
@@ -204,14 +265,6 @@ impl Nest {
         }
         let mut keep = keep.iter();
         self.bounds.retain(|_| keep.next().copied().unwrap_or(true));
-    }
-
-    /// The innermost bound, unless it is the cube.
-    pub fn innermost(&self) -> Option<&NeuralBound> {
-        match self.bounds.last() {
-            Some(Bound::Neural(bound)) => Some(bound),
-            _ => None,
-        }
     }
 
     /// Gives up a part, from 0 to 1, of what was done for the recall in each cell of the innermost bound; false when there was nothing to give up.

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2};
 
+#[cfg(feature = "gpu")]
+use super::device::{DeviceEnsemble, DeviceNest};
 use super::quadratic::Quadratic;
 use super::{BoundError, Ellipsoid, PhaseShift, Union, UnionLimits, UnionOptions};
 use crate::backend::CpuPool;
@@ -11,6 +13,8 @@ use crate::evidence::Fraction;
 #[cfg(feature = "gpu")]
 use crate::kernel::{BoundPlan, ClusterPlan, EmulatorPlan};
 use crate::math::argsort;
+#[cfg(feature = "gpu")]
+use crate::nn::Scaling;
 use crate::nn::{Ensemble, Lesson, NetworkError, NetworkOptions};
 use crate::rng::Stream;
 
@@ -87,13 +91,55 @@ struct Cluster {
 #[derive(Debug)]
 struct Emulator {
     quadratic: Option<Quadratic>,
-    ensemble: Ensemble,
+    networks: Networks,
     /// Smallest prediction that is accepted in each cell of the outer union.
     thresholds: Vec<f32>,
     /// What they were before anything was given up.
     careful: Vec<f32>,
     /// The threshold of the cubic fit alone.
     fitted: f32,
+}
+
+/// The ensemble of a cluster, on the machine that trained it.
+#[derive(Debug)]
+enum Networks {
+    Threads(Ensemble),
+    #[cfg(feature = "gpu")]
+    Device(DeviceEnsemble),
+}
+
+impl Networks {
+    #[cfg(feature = "gpu")]
+    fn scaling(&self) -> Scaling {
+        match self {
+            Self::Threads(ensemble) => ensemble.scaling(),
+            Self::Device(ensemble) => ensemble.scaling,
+        }
+    }
+
+    fn train_s(&self) -> f64 {
+        match self {
+            Self::Threads(ensemble) => ensemble.cpu_seconds(),
+            #[cfg(feature = "gpu")]
+            Self::Device(ensemble) => ensemble.seconds,
+        }
+    }
+}
+
+/// Who trains.
+pub(super) enum Teacher<'a> {
+    Threads(&'a CpuPool),
+    #[cfg(feature = "gpu")]
+    Device(&'a mut DeviceNest),
+}
+
+/// Networks that were trained, and what they say of the points that they were trained on, `[n_points]` each.
+struct Taught {
+    networks: Networks,
+    /// The mean of all networks.
+    prediction: Vec<f32>,
+    /// The network that did not see the point.
+    held_out: Vec<f32>,
 }
 
 /// Rows that passed, the cell each lies in, and how many were tried.
@@ -114,13 +160,13 @@ impl NeuralBound {
     ///
     /// `cloud` has the points evaluated so far, live ones and others, and `before` is the bound that this one follows: its networks are where the new ones start.
     /// Cost: training dominates, `n_networks` per cluster.
-    pub fn enclosing(
+    pub(super) fn enclosing(
         cloud: Cloud<'_>,
         live: Live,
         before: Option<&Self>,
         options: &NeuralBoundOptions,
         stream: Stream,
-        pool: &CpuPool,
+        teacher: Teacher<'_>,
     ) -> Result<Self, BoundError> {
         let Cloud { u, log_l, .. } = cloud;
         let n_dim = u.ncols();
@@ -162,26 +208,27 @@ impl NeuralBound {
 
         let points = points.as_standard_layout();
         let rows = points.as_slice().unwrap_or(&[]);
-        let trainer = Trainer { rows, n_dim, log_l, ids: cloud.ids, live, outer: &outer, options, pool };
+        let mut trainer =
+            Trainer { rows, n_dim, log_l, ids: cloud.ids, live, outer: &outer, shift: &shift, options, teacher };
         let mut clusters = Vec::with_capacity(separate.members().len());
         for (index, ellipsoid) in separate.members().iter().enumerate() {
-            let from = before.and_then(|before| before.ensemble_near(ellipsoid, &shift));
+            let from = before.and_then(|before| before.networks_near(ellipsoid, &shift));
             let emulator = trainer.train(ellipsoid, from, stream.substream(3).substream(index as u64))?;
             clusters.push(Cluster { ellipsoid: ellipsoid.clone(), emulator });
         }
-        let train_s = clusters.iter().filter_map(|c| c.emulator.as_ref()).map(|e| e.ensemble.cpu_seconds()).sum();
+        let train_s = clusters.iter().filter_map(|c| c.emulator.as_ref()).map(|e| e.networks.train_s()).sum();
         Ok(Self { shift, outer, clusters, n_dim, train_s })
     }
 
     /// The networks of the cluster that holds the centre of `ellipsoid`, a point shifted by `shift`, and is of its size.
-    fn ensemble_near(&self, ellipsoid: &Ellipsoid, shift: &PhaseShift) -> Option<&Ensemble> {
+    fn networks_near(&self, ellipsoid: &Ellipsoid, shift: &PhaseShift) -> Option<&Networks> {
         let mut centre = vec![0.0; self.n_dim];
         ellipsoid.centre(&mut centre);
         shift.invert(&mut centre);
         self.shift.apply(&mut centre);
         let cluster = self.clusters.iter().find(|cluster| cluster.ellipsoid.contains(&centre))?;
         let growth = ellipsoid.log_volume() - cluster.ellipsoid.log_volume();
-        cluster.emulator.as_ref().map(|e| &e.ensemble).filter(|_| growth.abs() <= WARM_VOLUME.ln())
+        cluster.emulator.as_ref().map(|e| &e.networks).filter(|_| growth.abs() <= WARM_VOLUME.ln())
     }
 
     /// Gives up a part, from 0 to 1, of what was done for the recall in each cell; false when there was nothing to give up.
@@ -211,7 +258,7 @@ impl NeuralBound {
         let cluster = |cluster: &Cluster| ClusterPlan {
             ellipsoid: cluster.ellipsoid.plan(),
             emulator: cluster.emulator.as_ref().map(|emulator| {
-                let (mean, deviation) = emulator.ensemble.scaling();
+                let Scaling { mean, deviation } = emulator.networks.scaling();
                 let surface = emulator.quadratic.as_ref().map(Quadratic::coefficients);
                 EmulatorPlan { surface, mean, deviation, thresholds: emulator.thresholds.clone() }
             }),
@@ -225,10 +272,13 @@ impl NeuralBound {
         }
     }
 
-    /// The weights of all clusters that have networks, as a device lays them out.
+    /// The networks of all clusters that have any, where they lie on a device.
     #[cfg(feature = "gpu")]
-    pub fn weights(&self) -> Vec<f32> {
-        self.clusters.iter().filter_map(|c| c.emulator.as_ref()).flat_map(|e| e.ensemble.weights()).collect()
+    pub(super) fn device_ensembles(&mut self) -> impl Iterator<Item = &mut DeviceEnsemble> {
+        self.clusters.iter_mut().filter_map(|c| c.emulator.as_mut()).filter_map(|e| match &mut e.networks {
+            Networks::Device(ensemble) => Some(ensemble),
+            Networks::Threads(_) => None,
+        })
     }
 
     /// The draws of `range`, from the members by volume or all from one; kept are those in the cube, counted once and accepted by the networks.
@@ -308,7 +358,11 @@ impl NeuralBound {
                 None => index.into_iter().for_each(|k| accepted[k] = true),
                 Some(emulator) => {
                     let mut score = vec![0.0f32; index.len()];
-                    emulator.ensemble.predict(&features, &mut score);
+                    // Bounds of a device are asked there.
+                    #[cfg_attr(not(feature = "gpu"), allow(irrefutable_let_patterns))]
+                    if let Networks::Threads(ensemble) = &emulator.networks {
+                        ensemble.predict(&features, &mut score);
+                    }
                     for (k, score) in index.into_iter().zip(score) {
                         accepted[k] = score >= emulator.thresholds[cells[k] as usize];
                     }
@@ -337,16 +391,17 @@ struct Trainer<'a> {
     ids: &'a [usize],
     live: Live,
     outer: &'a Union,
+    shift: &'a PhaseShift,
     options: &'a NeuralBoundOptions,
-    pool: &'a CpuPool,
+    teacher: Teacher<'a>,
 }
 
 impl Trainer<'_> {
     /// Trains on every point inside the ellipsoid; no emulator when all of them are live, so that there is nothing to tell apart, or few.
     fn train(
-        &self,
+        &mut self,
         ellipsoid: &Ellipsoid,
-        from: Option<&Ensemble>,
+        from: Option<&Networks>,
         stream: Stream,
     ) -> Result<Option<Emulator>, BoundError> {
         let n_dim = self.n_dim;
@@ -360,7 +415,8 @@ impl Trainer<'_> {
             }
         }
         let l: Vec<f64> = points.iter().map(|&point| self.log_l[point]).collect();
-        let is_live = |k: &usize| l[*k] >= self.live.threshold;
+        let threshold = self.live.threshold;
+        let is_live = |k: &usize| l[*k] >= threshold;
         let n_live = (0..l.len()).filter(is_live).count();
         let enough = n_live >= LIVE_POINTS_MIN * self.options.union.n_points_min;
         if self.options.n_networks == 0 || n_live == l.len() || !enough {
@@ -369,21 +425,9 @@ impl Trainer<'_> {
         let score = scores(&l, self.live.threshold);
         let y: Vec<f32> = score.iter().map(|s| *s as f32).collect();
         let quadratic = Quadratic::fit(&frame, n_dim, &l, self.live.threshold);
-        let mut x = Vec::with_capacity(l.len() * (n_dim + 1));
-        frame.chunks_exact(n_dim).for_each(|z| push_features(&mut x, z, quadratic.as_ref()));
-        let (n_networks, network) = (self.options.n_networks, &self.options.network);
         let ids: Vec<usize> = points.iter().map(|&point| self.ids[point]).collect();
-        let lesson = Lesson { x: &x, n_dim: n_dim + 1, y: &y, ids: &ids };
-        let train = |from| Ensemble::train(lesson, n_networks, network, from, stream, self.pool);
-        let ensemble = match train(from) {
-            Err(NetworkError::Diverged { .. }) if from.is_some() => train(None),
-            trained => trained,
-        };
-        let ensemble = ensemble.map_err(BoundError::Network)?;
-        let mut prediction = vec![0.0f32; l.len()];
-        ensemble.predict(&x, &mut prediction);
-
-        let held_out = ensemble.held_out(&x, &ids);
+        let Taught { networks, prediction, held_out } =
+            self.teach(ellipsoid, quadratic.as_ref(), &frame, &y, &ids, from, stream)?;
         let mut cells: Vec<Vec<f32>> = vec![Vec::new(); self.outer.members().len()];
         for k in (0..l.len()).filter(is_live) {
             let row = &self.rows[points[k] * n_dim..(points[k] + 1) * n_dim];
@@ -403,39 +447,97 @@ impl Trainer<'_> {
             let grown = self.grown(
                 ellipsoid,
                 quadratic.as_ref(),
-                &ensemble,
+                &networks,
                 all,
                 edge_margin(n_dim, n_live),
                 stream.substream(2),
-            );
+            )?;
             thresholds.fill(grown);
         }
-        Ok(Some(Emulator { quadratic, ensemble, careful: thresholds.clone(), thresholds, fitted }))
+        Ok(Some(Emulator { quadratic, networks, careful: thresholds.clone(), thresholds, fitted }))
+    }
+
+    /// Trains on points of the frame `[n_points, n_dim]` with targets `y` `[n_points]`.
+    #[allow(clippy::too_many_arguments)]
+    fn teach(
+        &mut self,
+        ellipsoid: &Ellipsoid,
+        quadratic: Option<&Quadratic>,
+        frame: &[f64],
+        y: &[f32],
+        ids: &[usize],
+        from: Option<&Networks>,
+        stream: Stream,
+    ) -> Result<Taught, BoundError> {
+        let (n_dim, n_networks, network) = (self.n_dim, self.options.n_networks, &self.options.network);
+        match &mut self.teacher {
+            Teacher::Threads(pool) => {
+                let mut x = Vec::with_capacity(ids.len() * (n_dim + 1));
+                frame.chunks_exact(n_dim).for_each(|z| push_features(&mut x, z, quadratic));
+                let from = from.and_then(|from| match from {
+                    Networks::Threads(ensemble) => Some(ensemble),
+                    #[cfg(feature = "gpu")]
+                    Networks::Device(_) => None,
+                });
+                let lesson = Lesson { x: &x, n_dim: n_dim + 1, y, ids };
+                let train = |from| Ensemble::train(lesson, n_networks, network, from, stream, pool);
+                let ensemble = match train(from) {
+                    Err(NetworkError::Diverged { .. }) if from.is_some() => train(None),
+                    trained => trained,
+                };
+                let ensemble = ensemble.map_err(BoundError::Network)?;
+                let mut prediction = vec![0.0f32; ids.len()];
+                ensemble.predict(&x, &mut prediction);
+                let held_out = ensemble.held_out(&x, ids);
+                Ok(Taught { networks: Networks::Threads(ensemble), prediction, held_out })
+            }
+            #[cfg(feature = "gpu")]
+            Teacher::Device(device) => {
+                let from = from.and_then(|from| match from {
+                    Networks::Device(ensemble) => Some(ensemble),
+                    Networks::Threads(_) => None,
+                });
+                let cluster = (ellipsoid, quadratic, self.shift);
+                let (ensemble, prediction, held_out) = device.teach(cluster, y, ids, from, network, stream)?;
+                Ok(Taught { networks: Networks::Device(ensemble), prediction, held_out })
+            }
+        }
     }
 
     /// The threshold at which the accepted part of the ellipsoid is `growth` times what it is at `threshold`.
     fn grown(
-        &self,
+        &mut self,
         ellipsoid: &Ellipsoid,
         quadratic: Option<&Quadratic>,
-        ensemble: &Ensemble,
+        networks: &Networks,
         threshold: f32,
         growth: f64,
         stream: Stream,
-    ) -> f32 {
+    ) -> Result<f32, BoundError> {
         const N_DRAWS: usize = 2048;
         let (mut x, mut z) = (vec![0.0; self.n_dim], vec![0.0; self.n_dim]);
         let mut features = Vec::with_capacity(N_DRAWS * (self.n_dim + 1));
+        let mut rows = Vec::with_capacity(N_DRAWS * self.n_dim);
         for k in 0..N_DRAWS {
             ellipsoid.draw(&mut stream.at(k as u64), &mut x);
             ellipsoid.to_frame(&x, &mut z);
             push_features(&mut features, &z, quadratic);
+            rows.extend_from_slice(&x);
         }
         let mut score = vec![0.0; N_DRAWS];
-        ensemble.predict(&features, &mut score);
+        match networks {
+            Networks::Threads(ensemble) => ensemble.predict(&features, &mut score),
+            #[cfg(feature = "gpu")]
+            Networks::Device(ensemble) => {
+                if let Teacher::Device(device) = &mut self.teacher {
+                    score = device.scores((ellipsoid, quadratic, self.shift), &rows, ensemble)?;
+                }
+            }
+        }
         score.sort_by(|a, b| b.total_cmp(a));
         let accepted = score.iter().filter(|s| **s >= threshold).count();
-        score[((accepted as f64 * growth) as usize).min(N_DRAWS - 1)].min(threshold)
+        let last = score.len().saturating_sub(1);
+        Ok(score.get(((accepted as f64 * growth) as usize).min(last)).map_or(threshold, |s| s.min(threshold)))
     }
 }
 

@@ -19,12 +19,19 @@ pub(super) struct Batch {
     n_points: u32,
     /// Always 0, which the compiler cannot know.
     zero: u32,
-    padding: [u32; 2],
+    /// Where its rows lie in the input: the first, and rows of a column.
+    first: u32,
+    stride: u32,
 }
 
 impl Batch {
     pub(super) fn new(n_points: usize) -> Self {
-        Self { n_points: n_points as u32, zero: 0, padding: [0; 2] }
+        Self::part(0, n_points, n_points)
+    }
+
+    /// The rows from `first` on of an input of `stride` rows.
+    pub(super) fn part(first: usize, n_points: usize, stride: usize) -> Self {
+        Self { n_points: n_points as u32, zero: 0, first: first as u32, stride: stride as u32 }
     }
 
     /// Room for one on the device.
@@ -37,8 +44,8 @@ impl Batch {
         let fields = [
             ("n_points", offset_of!(Self, n_points), 4),
             ("zero", offset_of!(Self, zero), 4),
-            ("padding_0", offset_of!(Self, padding), 4),
-            ("padding_1", offset_of!(Self, padding) + 4, 4),
+            ("first", offset_of!(Self, first), 4),
+            ("stride", offset_of!(Self, stride), 4),
         ];
         layout::check(module, "LpBatch", size_of::<Self>(), &fields).map_err(ShaderError::new)
     }
@@ -47,7 +54,7 @@ impl Batch {
 /// The WGSL of the bindings and names that every kernel has.
 pub(super) fn header(n_params: usize) -> String {
     format!(
-        "struct LpBatch {{ n_points: u32, zero: u32, padding_0: u32, padding_1: u32 }}\n\
+        "struct LpBatch {{ n_points: u32, zero: u32, first: u32, stride: u32 }}\n\
          @group(0) @binding(0) var<uniform> lp_batch: LpBatch;\n\
          @group(0) @binding(1) var<storage, read> lp_in: array<vec2<f32>>;\n\
          @group(0) @binding(2) var<storage, read_write> lp_out: array<f32>;\n\

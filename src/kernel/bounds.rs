@@ -10,7 +10,7 @@ use super::network::NetworkLayout;
 use super::self_test::self_test;
 use super::source::{ShaderError, Source};
 use super::{layout, library};
-use crate::backend::{DeviceError, Gpu};
+use crate::backend::{DeviceError, DeviceRows, Gpu};
 
 /// Invocations of a workgroup that draws or tests, and of one that makes rows dense.
 const GROUP: usize = 64;
@@ -261,6 +261,7 @@ struct Texts {
     rows: Source,
     gather: Source,
     fetch: Source,
+    lesson: Source,
 }
 
 impl Texts {
@@ -322,10 +323,23 @@ impl Texts {
             .part(STEP)
             .part(fetch)
             .part(include_str!("../../shaders/bounds/fetch.wgsl"));
-        for source in [&bounds, &rows, &gather, &fetch] {
+        let lesson_bindings = "@group(0) @binding(1) var<storage, read> lp_numbers: array<u32>;\n\
+                               @group(0) @binding(2) var<storage, read> lp_points: array<vec2<u32>>;\n\
+                               @group(0) @binding(3) var<storage, read_write> lp_to: array<vec4<f32>>;\n\
+                               @group(1) @binding(0) var<storage, read> lp_bound: array<vec4<u32>>;\n\
+                               @group(1) @binding(1) var<storage, read> lp_weights: array<vec4<f32>>;\n";
+        let lesson = Source::default()
+            .part(&library::text())
+            .part(&constants)
+            .part(STEP)
+            .part(lesson_bindings)
+            .part(&networks.wgsl("lp_weights"))
+            .part(include_str!("../../shaders/bounds/geometry.wgsl"))
+            .part(include_str!("../../shaders/bounds/lesson.wgsl"));
+        for source in [&bounds, &rows, &gather, &fetch, &lesson] {
             Step::check(&source.check()?.0)?;
         }
-        Ok(Self { bounds, rows, gather, fetch })
+        Ok(Self { bounds, rows, gather, fetch, lesson })
     }
 }
 
@@ -340,7 +354,8 @@ pub(crate) fn bounds_wgsl(
     n_networks: usize,
 ) -> Result<Vec<(&'static str, String)>, ShaderError> {
     let texts = Texts::compose(n_dim, &NetworkLayout::new(n_dim + 1, hidden), n_networks)?;
-    let named = [("bounds", texts.bounds), ("rows", texts.rows), ("gather", texts.gather), ("fetch", texts.fetch)];
+    let Texts { bounds, rows, gather, fetch, lesson } = texts;
+    let named = [("bounds", bounds), ("rows", rows), ("gather", gather), ("fetch", fetch), ("lesson", lesson)];
     Ok(named.map(|(name, source)| (name, source.text().to_owned())).into())
 }
 
@@ -351,6 +366,27 @@ pub(crate) struct DeviceBound {
     group: wgpu::BindGroup,
     text: wgpu::Buffer,
     weights: wgpu::Buffer,
+}
+
+/// Where the weights of an ensemble lie on the device.
+#[derive(Clone)]
+pub(crate) struct Weights {
+    pub(super) buffer: wgpu::Buffer,
+    pub(super) offset: u64,
+}
+
+#[cfg(feature = "testing")]
+impl Weights {
+    /// Those that a buffer begins with.
+    pub(crate) fn at_start_of(buffer: &wgpu::Buffer) -> Self {
+        Self { buffer: buffer.clone(), offset: 0 }
+    }
+}
+
+impl std::fmt::Debug for Weights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Weights").field("offset", &self.offset).finish_non_exhaustive()
+    }
 }
 
 /// Draws from one bound.
@@ -416,6 +452,8 @@ struct Pipelines {
     emit: wgpu::ComputePipeline,
     gather: wgpu::ComputePipeline,
     fetch: wgpu::ComputePipeline,
+    lesson: wgpu::ComputePipeline,
+    lesson_layout: wgpu::BindGroupLayout,
     bound_layout: wgpu::BindGroupLayout,
     gather_layout: wgpu::BindGroupLayout,
 }
@@ -436,6 +474,17 @@ pub(crate) struct BoundKernels {
     kept: f64,
     n_counters: usize,
     loop_limit: Option<u32>,
+    /// Position of every point of the ledger, row after row, and how many there are.
+    points: wgpu::Buffer,
+    n_points: usize,
+    batch: Batch,
+}
+
+/// Rows that were taken from the ring: as they travel to a likelihood, and as positions.
+struct Batch {
+    n: usize,
+    positions: wgpu::Buffer,
+    tails: wgpu::Buffer,
 }
 
 /// One dispatch of a submission.
@@ -480,6 +529,18 @@ fn bind(
     device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
 }
 
+impl Batch {
+    fn new(gpu: &Gpu, n_dim: usize, rows: usize) -> Result<Self, DeviceError> {
+        use wgpu::BufferUsages as Usage;
+        let bytes = (8 * n_dim * rows) as u64;
+        Ok(Self {
+            n: 0,
+            positions: gpu.buffer("positions of a batch", bytes, Usage::STORAGE | Usage::COPY_SRC)?,
+            tails: gpu.buffer("a batch", bytes, Usage::STORAGE)?,
+        })
+    }
+}
+
 impl BoundKernels {
     /// Compiles the kernels for `n_dim` dimensions and ensembles of `n_networks` networks with such hidden layers, and makes their buffers.
     ///
@@ -517,6 +578,7 @@ impl BoundKernels {
             let rows_layout = step_layout(device, &[WRITE; 7]);
             let gather_layout = step_layout(device, &[READ, READ, WRITE, WRITE]);
             let fetch_layout = step_layout(device, &[READ, WRITE, WRITE, WRITE]);
+            let lesson_layout = step_layout(device, &[READ, READ, WRITE]);
             let module = |source: &Source| {
                 device.create_shader_module(wgpu::ShaderModuleDescriptor {
                     label: None,
@@ -542,7 +604,7 @@ impl BoundKernels {
             let of_bounds = |entry| pipeline(&bounds, &[Some(&scratch_layout), Some(&bound_layout)], entry);
             let rows = module(&texts.rows);
             let of_rows = |entry| pipeline(&rows, &[Some(&rows_layout)], entry);
-            let (gather, fetch) = (module(&texts.gather), module(&texts.fetch));
+            let [gather, fetch, lesson] = [&texts.gather, &texts.fetch, &texts.lesson].map(module);
             let pipelines = Pipelines {
                 draw: of_bounds("lp_draw"),
                 own: of_bounds("lp_test_own"),
@@ -553,6 +615,8 @@ impl BoundKernels {
                 emit: of_rows("lp_emit"),
                 gather: pipeline(&gather, &[Some(&gather_layout)], "lp_gather"),
                 fetch: pipeline(&fetch, &[Some(&fetch_layout)], "lp_fetch"),
+                lesson: pipeline(&lesson, &[Some(&lesson_layout), Some(&bound_layout)], "lp_lesson"),
+                lesson_layout,
                 bound_layout,
                 gather_layout,
             };
@@ -562,6 +626,8 @@ impl BoundKernels {
             (pipelines, scratch_group, rows_group, fetch_group)
         })?;
         let (pipelines, scratch_group, rows_group, fetch_group) = made;
+        let points = gpu.buffer("points", (position * ROWS_FIRST) as u64, storage)?;
+        let batch = Batch::new(&gpu, n_dim, ROWS_FIRST)?;
         Ok(Self {
             gpu,
             shape: Shape::new(n_dim),
@@ -589,6 +655,9 @@ impl BoundKernels {
             kept: 0.5,
             n_counters,
             loop_limit,
+            points,
+            n_points: 0,
+            batch,
         })
     }
 
@@ -621,9 +690,166 @@ impl BoundKernels {
         &self.gpu
     }
 
+    /// Takes rows of the ring to a batch, unless newer rows have taken the place of one of them: then nothing is done, and the answer is none.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub(crate) fn gather(&mut self, slots: &[u64]) -> Result<Option<DeviceRows>, DeviceError> {
+        let n = slots.len();
+        if n == 0 || n > RING || slots.iter().any(|slot| slot + (RING as u64) < self.next_slot) {
+            self.batch.n = 0;
+            return Ok(None);
+        }
+        let n_dim = self.shape.n_dim;
+        if self.batch.tails.size() < (8 * n_dim * n) as u64 {
+            self.batch = Batch::new(&self.gpu, n_dim, n.next_power_of_two())?;
+        }
+        let numbers: Vec<u32> = slots.iter().map(|slot| (slot % RING as u64) as u32).collect();
+        let s = &self.scratch;
+        self.gpu.upload(&s.numbers, 0, bytemuck::cast_slice(&numbers))?;
+        let group = self.gpu.scoped("a batch", 0, |device| {
+            let buffers = [&s.numbers, &s.ring, &self.batch.positions, &self.batch.tails];
+            bind(device, &self.pipelines.gather_layout, &s.steps, &buffers)
+        })?;
+        let step = Step { n: n as u32, ..Step::default() };
+        let pipeline = &self.pipelines.gather;
+        let dispatch = Dispatch { pipeline, group: &group, bound: None, n_groups: n.div_ceil(GROUP), step };
+        self.hand_over(&[dispatch])?;
+        self.batch.n = n;
+        Ok(Some(DeviceRows::new(self.gpu.clone(), self.batch.tails.clone(), n)))
+    }
+
+    fn hand_over(&self, dispatches: &[Dispatch<'_>]) -> Result<(), DeviceError> {
+        let commands = self.record(dispatches, |_| {})?;
+        self.gpu.scoped("bounds", 0, |_| drop(self.gpu.queue.submit([commands.finish()])))
+    }
+
+    /// Adds points to those of the ledger: the first `n` rows of the batch where they were taken from the ring, else `positions` `[n, n_dim]`.
+    ///
+    /// # Errors
+    /// No room.
+    pub(crate) fn append(&mut self, n: usize, positions: impl FnOnce() -> Vec<u64>) -> Result<(), DeviceError> {
+        let bytes = |n: usize| (8 * self.shape.n_dim * n) as u64;
+        let (start, end) = (bytes(self.n_points), bytes(self.n_points + n));
+        if end > self.points.size() {
+            let limit = self.gpu.limits.max_storage_buffer_binding_size.min(self.gpu.limits.max_buffer_size) & !7;
+            let larger = self.gpu.buffer("points", end.next_power_of_two().min(limit).max(end), self.points.usage())?;
+            self.copy(&self.points, 0, &larger, 0, start)?;
+            self.points = larger;
+        }
+        if self.batch.n >= n {
+            self.copy(&self.batch.positions, 0, &self.points, start, end - start)?;
+        } else {
+            let words: Vec<[u32; 2]> = positions().into_iter().map(words).collect();
+            self.gpu.upload(&self.points, start, bytemuck::cast_slice(&words))?;
+        }
+        self.batch.n = 0;
+        self.n_points += n;
+        Ok(())
+    }
+
+    fn copy(&self, from: &wgpu::Buffer, at: u64, to: &wgpu::Buffer, to_at: u64, bytes: u64) -> Result<(), DeviceError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.gpu.scoped("a copy", 0, |device| {
+            let mut commands = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            commands.copy_buffer_to_buffer(from, at, to, to_at, bytes);
+            self.gpu.queue.submit([commands.finish()]);
+        })
+    }
+
+    /// Writes points of the ledger, by number, to a lesson as the networks of the only cluster of `bound` see them.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub(crate) fn lesson(&self, bound: &DeviceBound, points: &[u32], lesson: &wgpu::Buffer) -> Result<(), DeviceError> {
+        self.lesson_from(bound, &self.points, points, lesson)
+    }
+
+    /// The same for other positions `[n, n_dim]`.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub(crate) fn lesson_at(
+        &self,
+        bound: &DeviceBound,
+        positions: &[u64],
+        lesson: &wgpu::Buffer,
+    ) -> Result<(), DeviceError> {
+        let words: Vec<[u32; 2]> = positions.iter().map(|x| words(*x)).collect();
+        self.gpu.upload(&self.scratch.upload, 0, bytemuck::cast_slice(&words))?;
+        let numbers: Vec<u32> = (0..(positions.len() / self.shape.n_dim) as u32).collect();
+        self.lesson_from(bound, &self.scratch.upload, &numbers, lesson)
+    }
+
+    fn lesson_from(
+        &self,
+        bound: &DeviceBound,
+        from: &wgpu::Buffer,
+        numbers: &[u32],
+        lesson: &wgpu::Buffer,
+    ) -> Result<(), DeviceError> {
+        let buffer = self.gpu.buffer(
+            "numbers of points",
+            4 * numbers.len() as u64,
+            wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+        )?;
+        self.gpu.upload(&buffer, 0, bytemuck::cast_slice(numbers))?;
+        let group = self.gpu.scoped("a lesson", 0, |device| {
+            bind(device, &self.pipelines.lesson_layout, &self.scratch.steps, &[&buffer, from, lesson])
+        })?;
+        let step = Step { n: numbers.len() as u32, ..Step::default() };
+        self.hand_over(&[Dispatch {
+            pipeline: &self.pipelines.lesson,
+            group: &group,
+            bound: Some(bound),
+            n_groups: numbers.len().div_ceil(GROUP),
+            step,
+        }])
+    }
+
+    /// Copies an ensemble of `from` to the place of ensemble `k` of a bound.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub(crate) fn set_weights(&self, bound: &DeviceBound, k: usize, from: &Weights) -> Result<Weights, DeviceError> {
+        let bytes = 4 * self.n_weights() as u64;
+        let weights = Weights { buffer: bound.weights.clone(), offset: bytes * k as u64 };
+        self.copy(&from.buffer, from.offset, &weights.buffer, weights.offset, bytes)?;
+        Ok(weights)
+    }
+
+    /// A copy of weights that another training will change.
+    ///
+    /// # Errors
+    /// No room.
+    pub(crate) fn keep(&self, from: &wgpu::Buffer) -> Result<Weights, DeviceError> {
+        let bytes = 4 * self.n_weights() as u64;
+        let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let buffer = self.gpu.buffer("the weights of a cluster", bytes, usage)?;
+        self.copy(from, 0, &buffer, 0, bytes)?;
+        Ok(Weights { buffer, offset: 0 })
+    }
+
+    /// Points of the ledger that the device knows.
+    pub(crate) fn n_points(&self) -> usize {
+        self.n_points
+    }
+
+    /// Forgets the rows of the batch: what comes next did not come from the ring.
+    pub(crate) fn forget_batch(&mut self) {
+        self.batch.n = 0;
+    }
+
     /// Floats of the weights of an ensemble.
-    pub(crate) fn n_weights(&self) -> usize {
+    fn n_weights(&self) -> usize {
         self.n_networks * self.networks.n_weights()
+    }
+
+    /// The shape of a network.
+    pub(crate) fn networks(&self) -> &NetworkLayout {
+        &self.networks
     }
 
     /// Takes a bound to the device, with room for its weights.
@@ -661,14 +887,6 @@ impl BoundKernels {
             device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
         })?;
         Ok(DeviceBound { n_members: plan.members.len(), is_cube: plan.is_cube, group, text: buffer, weights })
-    }
-
-    /// Fills the weights of a bound.
-    ///
-    /// # Errors
-    /// A device that fails.
-    pub(crate) fn upload_weights(&self, bound: &DeviceBound, weights: &[f32]) -> Result<(), DeviceError> {
-        if weights.is_empty() { Ok(()) } else { self.gpu.upload(&bound.weights, 0, bytemuck::cast_slice(weights)) }
     }
 
     /// Puts another text of the same length in the place of a bound's, for thresholds that changed.

@@ -148,6 +148,15 @@ struct State {
     rows_max: usize,
 }
 
+/// Where the rows of a batch come from.
+#[derive(Clone, Copy)]
+enum Input<'a> {
+    /// Packed on the host.
+    Packed(&'a [[f32; 2]]),
+    /// They lie on the device, `stride` rows of them, and those from `first` on are meant.
+    Resident { buffer: &'a wgpu::Buffer, first: usize, stride: usize },
+}
+
 /// Room for `rows` points.
 struct Buffers {
     rows: usize,
@@ -231,9 +240,14 @@ impl EvaluateKernel {
         let kernel = Self { gpu, pipeline, data, batch, signature, n_in, n_out, rows_max, state };
         // No points: the driver compiles, and what follows is timed without it.
         let buffers = kernel.room(1)?;
-        let commands = kernel.commands(&buffers, 0, &[])?;
+        let commands = kernel.commands(&buffers, 0, Input::Packed(&[]))?;
         kernel.gpu.submit_first("the WGSL likelihood", commands)?;
         Ok(kernel)
+    }
+
+    /// The device.
+    pub(crate) fn gpu(&self) -> &Gpu {
+        &self.gpu
     }
 
     /// The form of the likelihood.
@@ -246,14 +260,15 @@ impl EvaluateKernel {
         n_values(self.signature)
     }
 
-    /// Takes `n_points` points through the kernel. `fill(rows, input)` writes the travelling values of some rows, column after
-    /// column, and `take(rows, output)` gets their results in the same order: log L (one value or two), then derived values.
+    /// Takes `n_points` points through the kernel: those of `resident` from row `first` on, a buffer of `stride` rows on the device, column after column; else `fill(rows,
+    /// input)` writes the travelling values of some rows in that order. `take(rows, output)` gets their results: log L (one value or two), then derived values.
     ///
     /// # Errors
     /// [`DeviceError`] of the first chunk that failed; the results of the chunks before it were taken.
     pub(crate) fn run(
         &self,
         n_points: usize,
+        resident: Option<(&wgpu::Buffer, usize, usize)>,
         mut fill: impl FnMut(std::ops::Range<usize>, &mut [[f32; 2]]),
         mut take: impl FnMut(std::ops::Range<usize>, &[f32]),
     ) -> Result<(), DeviceError> {
@@ -262,11 +277,17 @@ impl EvaluateKernel {
         let mut start = 0;
         while start < n_points {
             let n = state.rows.min(n_points - start);
-            input.clear();
-            input.resize(n * self.n_in, [0.0; 2]);
-            fill(start..start + n, &mut input);
+            let source = match resident {
+                Some((buffer, first, stride)) => Input::Resident { buffer, first: first + start, stride },
+                None => {
+                    input.clear();
+                    input.resize(n * self.n_in, [0.0; 2]);
+                    fill(start..start + n, &mut input);
+                    Input::Packed(&input)
+                }
+            };
             let before = Instant::now();
-            let output = match self.chunk(state, n, &input) {
+            let output = match self.chunk(state, n, source) {
                 // A card that others use too may have no room for what it could hold.
                 Err(DeviceError::OutOfMemory { .. }) if n > 1 => {
                     state.rows = n / 2;
@@ -287,7 +308,7 @@ impl EvaluateKernel {
         Ok(())
     }
 
-    fn chunk(&self, state: &mut State, n: usize, input: &[[f32; 2]]) -> Result<Vec<f32>, DeviceError> {
+    fn chunk(&self, state: &mut State, n: usize, input: Input<'_>) -> Result<Vec<f32>, DeviceError> {
         let buffers = match state.buffers.take() {
             Some(buffers) if buffers.rows >= n => buffers,
             _ => self.room(n.next_power_of_two().min(state.rows_max))?,
@@ -314,7 +335,7 @@ impl EvaluateKernel {
     #[cfg(feature = "testing")]
     pub(crate) fn resident(&self, n: usize, input: &[[f32; 2]], repeats: usize) -> Result<f64, DeviceError> {
         let buffers = self.room(n)?;
-        let first = self.commands(&buffers, n, input)?;
+        let first = self.commands(&buffers, n, Input::Packed(input))?;
         self.gpu.submit("a benchmark", first)?;
         let groups = if self.signature.term { n } else { n.div_ceil(WORKGROUP) }.max(1) as u32;
         let commands = self.gpu.scoped("a benchmark", 0, |device| {
@@ -339,10 +360,17 @@ impl EvaluateKernel {
     }
 
     /// Uploads `n` points and records what takes them to results on the host's side.
-    fn commands(&self, buffers: &Buffers, n: usize, input: &[[f32; 2]]) -> Result<wgpu::CommandEncoder, DeviceError> {
+    fn commands(&self, buffers: &Buffers, n: usize, input: Input<'_>) -> Result<wgpu::CommandEncoder, DeviceError> {
         let bytes = (4 * n * self.n_out) as u64;
-        let batch = Batch::new(n);
-        self.gpu.upload(&buffers.input, 0, bytemuck::cast_slice(input))?;
+        let (batch, group) = match input {
+            Input::Packed(rows) => {
+                self.gpu.upload(&buffers.input, 0, bytemuck::cast_slice(rows))?;
+                (Batch::new(n), buffers.group.clone())
+            }
+            Input::Resident { buffer, first, stride } => {
+                (Batch::part(first, n, stride), self.group(buffer, &buffers.output)?)
+            }
+        };
         self.gpu.count_dispatches(1);
         self.gpu.scoped("a batch", bytes, |device| {
             self.gpu.queue.write_buffer(&self.batch, 0, bytemuck::bytes_of(&batch));
@@ -351,7 +379,7 @@ impl EvaluateKernel {
             {
                 let mut pass = commands.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                 pass.set_pipeline(&self.pipeline);
-                pass.set_bind_group(0, &buffers.group, &[]);
+                pass.set_bind_group(0, &group, &[]);
                 let groups = if self.signature.term { n } else { n.div_ceil(WORKGROUP) }.max(1);
                 pass.dispatch_workgroups(groups as u32, 1, 1);
             }
@@ -372,15 +400,19 @@ impl EvaluateKernel {
         let words = vec![BLANK; rows * self.n_out];
         gpu.scoped("blank results", 0, |_| gpu.queue.write_buffer(&blank, 0, bytemuck::cast_slice(&words)))?;
         let staging = gpu.buffer("the results on the host", bytes_out as u64, Usage::MAP_READ | Usage::COPY_DST)?;
-        let buffers = [&self.batch, &input, &output].into_iter().chain(&self.data);
+        let group = self.group(&input, &output)?;
+        Ok(Buffers { rows, input, output, blank, staging, group })
+    }
+
+    fn group(&self, input: &wgpu::Buffer, output: &wgpu::Buffer) -> Result<wgpu::BindGroup, DeviceError> {
+        let buffers = [&self.batch, input, output].into_iter().chain(&self.data);
         let entries: Vec<_> = buffers
             .enumerate()
             .map(|(k, buffer)| wgpu::BindGroupEntry { binding: k as u32, resource: buffer.as_entire_binding() })
             .collect();
-        let group = gpu.scoped("the bindings", 0, |device| {
+        self.gpu.scoped("the bindings", 0, |device| {
             let layout = self.pipeline.get_bind_group_layout(0);
             device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries })
-        })?;
-        Ok(Buffers { rows, input, output, blank, staging, group })
+        })
     }
 }

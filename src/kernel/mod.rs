@@ -10,15 +10,21 @@ mod network;
 mod self_test;
 mod source;
 mod theta;
+mod train;
 mod transform;
 
 pub(crate) use bounds::{
     Among, BoundKernels, BoundPlan, COUNTERS, ClusterPlan, DeviceBound, EllipsoidPlan, EmulatorPlan, NONE, Segment,
-    from_position, to_position,
+    Weights, from_position, to_position,
 };
 pub(crate) use evaluate::{BufferData, EvaluateKernel, EvaluateOptions, KernelError};
+#[cfg(feature = "testing")]
+pub(crate) use network::NetworkLayout;
 #[cfg(feature = "testing")]
 pub(crate) use self_test::{self_test, self_test_wgsl};
 pub(crate) use source::{ShaderError, Signature, is_name};
 pub(crate) use theta::ThetaKernel;
+#[cfg(feature = "testing")]
+pub(crate) use train::train_wgsl_texts;
+pub(crate) use train::{TrainKernel, TrainOptions, TrainSchedule};
 pub(crate) use transform::{Column, TransformPlan, literal, pair, steps_across, tail_pair};

@@ -82,14 +82,14 @@ impl TransformPlan {
         self.columns.contains(&Column::Host)
     }
 
-    /// `fn lp_theta(row, hi, lo)`, which reads `lp_in`, column after column of `lp_batch.n_points` pairs.
+    /// `fn lp_theta(row, hi, lo)`, which reads `lp_in`, column after column of `lp_batch.stride` pairs, from row `lp_batch.first` on.
     pub(crate) fn wgsl(&self) -> String {
         let mut text =
             "fn lp_theta(row: u32, hi: ptr<function, Theta>, lo: ptr<function, Theta>) {\n    var x: vec2<f32>;\n"
                 .to_owned();
         let mut input = 0;
         for (k, column) in self.columns.iter().enumerate() {
-            let t = format!("lp_in[{input}u * lp_batch.n_points + row]");
+            let t = format!("lp_in[{input}u * lp_batch.stride + lp_batch.first + row]");
             let one = |call: String| format!("vec2<f32>({call}, 0.0)");
             let value = match *column {
                 Column::Host => t,

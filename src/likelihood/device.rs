@@ -14,7 +14,7 @@ use super::tensor::TensorLikelihood;
 use super::tensor::device::{Failure, TensorProgram};
 use super::wgsl::WgslLikelihood;
 use super::{EvaluationError, Likelihood, Place};
-use crate::backend::{CpuPool, DeviceError, Gpu};
+use crate::backend::{CpuPool, DeviceError, DeviceRows, Gpu};
 use crate::batch::Evaluated;
 #[cfg(feature = "testing")]
 use crate::kernel::ThetaKernel;
@@ -88,7 +88,7 @@ impl OnDevice {
         }
     }
 
-    /// Takes `u [n_points, n_dim]` through the device; `pool` packs the rows.
+    /// Takes `u [n_points, n_dim]` through the device; `pool` packs the rows, unless they lie there already: `resident`, from its row `first` on.
     ///
     /// # Errors
     /// The device's, the prior's, and NaN or +inf where they are errors.
@@ -97,6 +97,7 @@ impl OnDevice {
         prior: &Prior,
         likelihood: &Likelihood,
         u: ArrayView2<f64>,
+        resident: Option<(&DeviceRows, usize)>,
         pool: &CpuPool,
     ) -> Result<Evaluated, EvaluationError> {
         let start = Instant::now();
@@ -124,7 +125,10 @@ impl OnDevice {
                         }
                     }
                 };
-                kernel.run(u.nrows(), fill, take)?;
+                // Columns that the host maps are packed there.
+                let resident = resident.filter(|_| !self.plan.needs_host());
+                let resident = resident.and_then(|(rows, first)| Some((rows.on(kernel.gpu())?, first, rows.len())));
+                kernel.run(u.nrows(), resident, fill, take)?;
             }
             Program::Tensor(program) => {
                 let mut input = Vec::new();

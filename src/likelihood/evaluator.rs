@@ -1,13 +1,15 @@
 //! A likelihood opened on a machine: everything that can be refused is refused before the first batch.
 
-use ndarray::{ArrayView2, ArrayViewMut2};
+use std::ops::Range;
+
+use ndarray::{ArrayView2, ArrayViewMut2, s};
 
 #[cfg(feature = "gpu")]
 use super::device::OnDevice;
 use super::evaluate::evaluate;
 use super::{EvaluationError, Likelihood};
-use crate::backend::Machine;
-use crate::batch::Evaluated;
+use crate::backend::{Machine, Traffic};
+use crate::batch::{Evaluated, Proposal};
 use crate::prior::Prior;
 
 /// How a device holds numbers: what of them comes and goes as a pair of f32, 48 bits, and not as one, 24 bits.
@@ -59,9 +61,28 @@ impl Evaluator {
     pub(crate) fn evaluate(&self, u: ArrayView2<f64>) -> Result<Evaluated, EvaluationError> {
         #[cfg(feature = "gpu")]
         if let Some(device) = &self.device {
-            return device.evaluate(&self.prior, &self.likelihood, u, self.machine.pool());
+            return device.evaluate(&self.prior, &self.likelihood, u, None, self.machine.pool());
         }
         self.reference(u)
+    }
+
+    /// The same for some rows of a proposal, from the device that they lie on where that is the likelihood's.
+    ///
+    /// # Errors
+    /// [`EvaluationError`].
+    pub(crate) fn evaluate_rows(&self, proposal: &Proposal, rows: Range<usize>) -> Result<Evaluated, EvaluationError> {
+        let u = proposal.u.slice(s![rows.clone(), ..]);
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &self.device {
+            let resident = proposal.device.as_ref().map(|resident| (resident, rows.start));
+            return device.evaluate(&self.prior, &self.likelihood, u, resident, self.machine.pool());
+        }
+        self.evaluate(u)
+    }
+
+    /// What was to do with its device so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.machine.traffic()
     }
 
     /// The precision of a device, none on the CPU, where everything is f64.

@@ -28,6 +28,29 @@ pub struct Lesson<'a> {
     pub ids: &'a [usize],
 }
 
+/// Targets are `mean + deviation` times what networks say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scaling {
+    /// Of the targets.
+    pub mean: f32,
+    /// Their standard deviation; 0 where they are all the same.
+    pub deviation: f32,
+}
+
+impl Scaling {
+    /// The targets `y` `[n_points]` with mean 0 and variance 1, and what brings them back.
+    pub fn of(y: &[f32]) -> (Vec<f32>, Self) {
+        let n_points = y.len() as f64;
+        let mean = y.iter().map(|&value| f64::from(value)).sum::<f64>() / n_points;
+        let variance = y.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>() / n_points;
+        // Equal targets leave only rounding, nothing to divide by: then the prediction is their mean.
+        let deviation = if variance > (f64::from(f32::EPSILON) * mean).powi(2) { variance.sqrt() } else { 0.0 };
+        let divisor = if deviation > 0.0 { deviation } else { 1.0 };
+        let targets = y.iter().map(|&value| ((f64::from(value) - mean) / divisor) as f32).collect();
+        (targets, Self { mean: mean as f32, deviation: deviation as f32 })
+    }
+}
+
 /// Networks trained from different random weights, each on all points but its own part; their mean is the prediction.
 #[derive(Debug, Clone)]
 pub struct Ensemble {
@@ -35,9 +58,7 @@ pub struct Ensemble {
     n_dim: usize,
     /// Multiplies coordinates, in training and prediction alike.
     scale: f32,
-    /// Targets are `mean + deviation` times what the networks say.
-    mean: f32,
-    deviation: f32,
+    scaling: Scaling,
     cpu_seconds: f64,
     #[cfg(test)]
     n_epochs: usize,
@@ -83,12 +104,7 @@ impl Ensemble {
             return Err(NetworkError::NotFinite { what: "the target", point });
         }
 
-        let mean = y.iter().map(|&value| f64::from(value)).sum::<f64>() / n_points as f64;
-        let variance = y.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>() / n_points as f64;
-        // Equal targets leave only rounding, nothing to divide by: then the prediction is their mean.
-        let deviation = if variance > (f64::from(f32::EPSILON) * mean).powi(2) { variance.sqrt() } else { 0.0 };
-        let divisor = if deviation > 0.0 { deviation } else { 1.0 };
-        let targets: Vec<f32> = y.iter().map(|&value| ((f64::from(value) - mean) / divisor) as f32).collect();
+        let (targets, Scaling { mean, deviation }) = Scaling::of(y);
         let scale = (n_dim as f32 + 2.0).sqrt();
         let isa = Isa::detect();
         let fresh = |k: u64| Network::new(n_dim, &options.hidden_layer_sizes, stream.substream(k).substream(0), isa);
@@ -122,8 +138,7 @@ impl Ensemble {
             networks,
             n_dim,
             scale,
-            mean: mean as f32,
-            deviation: deviation as f32,
+            scaling: Scaling { mean, deviation },
             cpu_seconds,
             #[cfg(test)]
             n_epochs,
@@ -157,7 +172,7 @@ impl Ensemble {
                 }
             }
             for sum in out {
-                *sum = self.mean + self.deviation * weight * *sum;
+                *sum = self.scaling.mean + self.scaling.deviation * weight * *sum;
             }
         }
     }
@@ -179,16 +194,16 @@ impl Ensemble {
         out
     }
 
-    /// Mean and deviation of the targets: a prediction is the mean of the networks in these units.
+    /// What brings predictions back to the targets.
     #[cfg(feature = "gpu")]
-    pub fn scaling(&self) -> (f32, f32) {
-        (self.mean, self.deviation)
+    pub fn scaling(&self) -> Scaling {
+        self.scaling
     }
 
-    /// The weights as a device lays them out: of each unit those of its inputs, then its bias, then zeros up to a multiple of four.
-    #[cfg(feature = "gpu")]
-    pub fn weights(&self) -> Vec<f32> {
-        self.networks.iter().flat_map(Network::rows_of_four).collect()
+    /// Weights of each network, layer by layer and unit by unit: those of the inputs, then the bias.
+    #[cfg(feature = "testing")]
+    pub fn weights(&self) -> Vec<Vec<f32>> {
+        self.networks.iter().map(Network::dense_weights).collect()
     }
 
     /// CPU seconds spent in training, summed over threads; 0 where the system has no clock for a thread.

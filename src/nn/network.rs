@@ -180,17 +180,11 @@ impl Network {
         max_iter
     }
 
-    /// The rows of all layers, each filled with zeros up to a multiple of four.
-    #[cfg(feature = "gpu")]
-    pub(super) fn rows_of_four(&self) -> Vec<f32> {
-        let mut out = Vec::with_capacity(self.weights.len());
-        for layer in &self.layers {
-            for unit in self.weights[layer.start..layer.end()].chunks(layer.stride) {
-                out.extend_from_slice(&unit[..layer.n_in]);
-                out.resize(out.len().next_multiple_of(4), 0.0);
-            }
-        }
-        out
+    /// The weights without the zeros between the rows.
+    #[cfg(feature = "testing")]
+    pub(super) fn dense_weights(&self) -> Vec<f32> {
+        let rows = |layer: &Layer| self.weights[layer.start..layer.end()].chunks(layer.stride);
+        self.layers.iter().flat_map(|layer| rows(layer).flat_map(|row| &row[..layer.n_in])).copied().collect()
     }
 
     pub(super) fn is_finite(&self) -> bool {

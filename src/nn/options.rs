@@ -82,7 +82,7 @@ impl NetworkOptions {
     }
 
     /// The same for networks that go on from those of another ensemble.
-    pub(super) fn warm(&self) -> Self {
+    pub(crate) fn warm(&self) -> Self {
         Self {
             max_steps: self.max_steps_warm.clamp(1, self.max_steps),
             learning_rate_init: self.learning_rate_init_warm,

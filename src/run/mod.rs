@@ -9,13 +9,13 @@ mod result;
 
 use std::time::{Duration, Instant};
 
-use ndarray::{Array1, Axis, s};
+use ndarray::{Array1, Axis};
 
 pub use error::{RunError, RunErrorKind, SaveError};
 use machines::{Half, Machines};
 pub use observer::{Observer, Progress};
 pub use progress_line::ProgressLine;
-pub use result::{RunResult, StopReason, Timing};
+pub use result::{DeviceUse, RunResult, StopReason, Timing};
 
 use crate::backend::{Backend, Backends, Machine};
 use crate::batch::Evaluated;
@@ -96,6 +96,7 @@ impl<'a> Run<'a> {
             timing: Timing::default(),
             n_non_finite: 0,
             machines: Machines::new(&self.backends),
+            device_use: DeviceUse::default(),
             warnings: Vec::new(),
         };
         let ended = self.drive(&mut sampler, start, &mut tally);
@@ -140,6 +141,15 @@ impl<'a> Run<'a> {
         tally.machines.notes.extend(evaluator.notes());
         precision::before_run(&evaluator)?;
         let ended = self.sample_on(sampler, &evaluator, &sampler_machine, start, tally);
+        let (likelihood, sampling) = (evaluator.traffic(), sampler_machine.traffic());
+        tally.device_use = DeviceUse {
+            train_device: sampler_machine.device_name(),
+            train_bytes_uploaded: sampler.status().train_bytes_uploaded,
+            dispatches: likelihood.dispatches + sampling.dispatches,
+            host_waits: likelihood.host_waits + sampling.host_waits,
+            bytes_uploaded: likelihood.bytes_uploaded + sampling.bytes_uploaded,
+            bytes_read_back: likelihood.bytes_read_back + sampling.bytes_read_back,
+        };
         if evaluator.precision().is_some() {
             tally.warnings = precision_of(sampler, &evaluator);
         }
@@ -207,7 +217,7 @@ impl<'a> Run<'a> {
                 let from = evaluated.len();
                 let to = from.saturating_add(piece(most, evaluator.rows_per_call())).min(n);
                 let before = Instant::now();
-                let part = evaluator.evaluate(proposal.u.slice(s![from..to, ..]));
+                let part = evaluator.evaluate_rows(&proposal, from..to);
                 let wall = before.elapsed().as_secs_f64();
                 tally.timing.likelihood_wall_s += wall;
                 seconds_per_row = Some(wall / (to - from) as f64);
@@ -333,6 +343,7 @@ struct Tally {
     timing: Timing,
     n_non_finite: usize,
     machines: Machines,
+    device_use: DeviceUse,
     /// What a device's precision may have done to the result.
     warnings: Vec<String>,
 }

@@ -57,6 +57,24 @@ pub struct Timing {
     pub sampler_wall_s: f64,
 }
 
+/// What a run had to do with devices, both halves together; zeros where none took part.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DeviceUse {
+    /// What trained the networks, in words.
+    pub train_device: String,
+    /// Bytes that went to the device for training (earlier runs of the same sampler counted): the number and the target of each point of a lesson, and options; no positions, no weights.
+    pub train_bytes_uploaded: u64,
+    /// Kernels started, those of tensor likelihoods not counted.
+    pub dispatches: u64,
+    /// Times that the host waited for a device.
+    pub host_waits: u64,
+    /// Bytes from the host to a device, training included.
+    pub bytes_uploaded: u64,
+    /// Bytes from a device to the host.
+    pub bytes_read_back: u64,
+}
+
 /// The result of a run: evidence, posterior, every evaluated point.
 ///
 /// It prints as evidence, effort, warnings and a table of the posterior, and [`save`](Self::save)s to a folder.
@@ -156,6 +174,11 @@ impl<S: Sampler> RunResult<S> {
         &self.tally.machines.notes
     }
 
+    /// What the run had to do with devices.
+    pub fn device_use(&self) -> &DeviceUse {
+        &self.tally.device_use
+    }
+
     /// Seconds spent.
     pub fn timing(&self) -> &Timing {
         &self.tally.timing
@@ -215,6 +238,7 @@ impl<S: Sampler> RunResult<S> {
             "n_non_finite": self.tally.n_non_finite,
             "evidence": self.evidence,
             "timing": self.tally.timing,
+            "device_use": self.tally.device_use,
             "warnings": self.warnings(),
             "summary": self.posterior().summary(),
         })

@@ -91,8 +91,10 @@ pub struct SamplerStatus {
     pub n_eff: f64,
     /// The number asked for.
     pub n_eff_target: f64,
-    /// CPU seconds of training, summed over threads.
+    /// CPU seconds of training, summed over threads; on a device, seconds by the clock.
     pub train_s: f64,
+    /// Bytes that went to a device for training.
+    pub train_bytes_uploaded: u64,
 }
 
 /// Why a sampler stopped.

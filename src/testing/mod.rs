@@ -3,6 +3,8 @@
 mod densities;
 mod evaluate;
 pub mod kepler;
+#[cfg(feature = "gpu")]
+mod networks;
 mod problems;
 #[cfg(test)]
 mod quadrature;
@@ -22,6 +24,8 @@ pub mod internals {
     pub use crate::math::{ks_uniform, log_sum_exp};
     pub use crate::nn::{Ensemble, Lesson};
     pub use crate::rng::Stream;
+    #[cfg(feature = "gpu")]
+    pub use crate::testing::networks::{DeviceNetworks, PHILOX, SHUFFLE, network_wgsl};
 
     /// The WGSL text that a device would get of us for a likelihood, checked: for tensors the prior transform, for closures none.
     #[cfg(feature = "gpu")]

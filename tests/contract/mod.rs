@@ -4,6 +4,7 @@ pub mod faults;
 pub mod fixtures;
 pub mod forms;
 pub mod library;
+pub mod networks;
 pub mod pairs;
 mod reference;
 pub mod rig;
@@ -29,7 +30,9 @@ pub fn on_device(options: &GpuOptions) -> Vec<Check> {
     }
     // burn takes for granted all that the adapter has.
     let tensors = if *options == options.clone().webgpu_limits(true) { &[] } else { tensors::CASES };
-    for (room, cases) in [("pairs", pairs::CASES), ("tensors", tensors), ("faults", faults::CASES)] {
+    let rooms =
+        [("pairs", pairs::CASES), ("networks", networks::CASES), ("tensors", tensors), ("faults", faults::CASES)];
+    for (room, cases) in rooms {
         for &(name, check) in cases {
             let options = options.clone();
             checks.push(Check { name: format!("{room}::{name}"), run: Box::new(move || check(&options)) });

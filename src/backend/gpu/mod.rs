@@ -4,6 +4,8 @@
 mod context;
 mod options;
 #[cfg(feature = "gpu")]
+mod rows;
+#[cfg(feature = "gpu")]
 mod tensors;
 
 #[cfg(feature = "gpu")]
@@ -11,6 +13,8 @@ pub use context::list_gpus;
 #[cfg(feature = "gpu")]
 pub(crate) use context::{DeviceTraits, Gpu};
 pub use options::{DeviceKind, GpuInfo, GpuOptions, GraphicsApi, PowerPreference};
+#[cfg(feature = "gpu")]
+pub(crate) use rows::DeviceRows;
 
 /// Without the feature `gpu` there is no device to list.
 #[cfg(not(feature = "gpu"))]

@@ -8,7 +8,7 @@ use super::scouting::{Cover, systematic};
 use super::shells::Tagged;
 use super::{Options, Pending, SamplerError, Stage, State};
 use crate::backend::CpuPool;
-use crate::bound::{Cloud, Live, NeuralBound};
+use crate::bound::{BoundError, Cloud, Live};
 use crate::evidence::{ShellEvidence, shell_log_weights};
 use crate::live_points::{SHARE, Threshold, threshold};
 use crate::math::log_sum_exp;
@@ -113,7 +113,7 @@ impl State {
         const N_EMPTY_MAX: usize = 100;
         let Stage::Exploration(e) = &mut self.stage else { return Ok(false) };
         let newest = (self.shells.len() - 1) as u32;
-        let (mut rows, mut place) = (Vec::new(), Vec::new());
+        let (mut rows, mut place, mut slots) = (Vec::new(), Vec::new(), Vec::new());
         let (mut n_rows, mut n_empty) = (0, 0);
         while !e.finished && n_rows < n {
             let Some(draw) = e.queue.pop_front() else {
@@ -131,6 +131,7 @@ impl State {
             if stand_in.is_none() {
                 place.push(Place { shell: newest, cell: draw.cell });
                 rows.extend_from_slice(&draw.u);
+                slots.extend(draw.slot);
                 n_rows += 1;
             }
             e.asked.push((draw, stand_in));
@@ -140,7 +141,7 @@ impl State {
             return Ok(false);
         }
         let u = Array2::from_shape_vec((n_rows, self.space.n_dim), rows).unwrap_or_default();
-        self.pending = Some(Pending { u, place });
+        self.pending = Some(Pending { u, place, slots });
         Ok(true)
     }
 
@@ -225,12 +226,11 @@ impl State {
             log_volume: log_sum_exp(&live_weight),
         };
         let options = self.bound_options();
-        let stream = self.shells.training_stream();
         let ids = self.for_bound(live.threshold, live_weight.len(), &weight);
         let rows = self.samples.select(&ids);
         let log_l: Vec<f64> = ids.iter().map(|&id| log_l[id]).collect();
         let cloud = Cloud { u: rows.view(), log_l: &log_l, ids: &ids };
-        let built = NeuralBound::enclosing(cloud, live, self.shells.newest(), &options, stream, pool);
+        let built = self.shells.enclose(cloud, live, &options, pool);
         let candidate = match built {
             Ok(bound) => {
                 self.train_s += bound.train_s();
@@ -241,6 +241,7 @@ impl State {
                     self.shells.relaxed(candidate, pool)?
                 })
             }
+            Err(BoundError::Device(error)) => return Err(error.into()),
             Err(error) => Err(error),
         };
         let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };

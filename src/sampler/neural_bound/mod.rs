@@ -295,6 +295,8 @@ enum Stage {
 struct Pending {
     u: Array2<f64>,
     place: Vec<Place>,
+    /// Where each row lies on the device; nothing where they do not, or were not drawn there.
+    slots: Vec<u64>,
 }
 
 impl State {
@@ -418,7 +420,8 @@ impl Sampler for NeuralBoundSampler {
         while !state.next_batch(pool, max_points)? {
             state.next_stage(pool)?;
         }
-        Ok(state.pending.as_ref().map(|pending| Proposal { u: pending.u.clone() }))
+        let Some(pending) = &state.pending else { return Ok(None) };
+        state.shells.propose(&pending.slots, Proposal::new(pending.u.clone())).map(Some).map_err(Into::into)
     }
 
     fn update(&mut self, evaluated: &Evaluated) -> Result<(), SamplerError> {
@@ -435,6 +438,7 @@ impl Sampler for NeuralBoundSampler {
             let birth = if is_scout { f64::NAN } else { state.shells.threshold(place.shell as usize) };
             state.samples.push(&u.to_vec(), log_l, &derived.to_vec(), birth, place, phase);
         }
+        state.shells.append(&state.samples, evaluated.log_l.len())?;
         state.learn(evaluated.log_l.len())
     }
 
@@ -478,6 +482,7 @@ impl Sampler for NeuralBoundSampler {
             n_eff: evidence.n_eff,
             n_eff_target: self.options.targets.n_eff,
             train_s,
+            train_bytes_uploaded: self.state.as_ref().map_or(0, |state| state.shells.train_bytes_uploaded()),
         }
     }
 

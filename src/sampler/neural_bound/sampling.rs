@@ -119,7 +119,7 @@ impl State {
                 .collect();
             let drawn = self.shells.draw_shells(&requests, pool)?;
             let n_dim = self.space.n_dim;
-            let (mut rows, mut place) = (Vec::new(), Vec::new());
+            let (mut rows, mut place, mut slots) = (Vec::new(), Vec::new(), Vec::new());
             for (k, drawn) in drawn.iter().enumerate() {
                 // The volume counts hold every draw; which of the rows are evaluated is free to choose. A shell whose yield
                 // was taken for smaller than it is must not cost many times the calls that were wanted.
@@ -127,8 +127,10 @@ impl State {
                 rows.extend_from_slice(&drawn.rows[..n * n_dim]);
                 let shell = requests[k].0 as u32;
                 place.extend(drawn.cells[..n].iter().map(|&cell| Place { shell, cell }));
+                slots.extend(drawn.slots.iter().take(n));
             }
             place.truncate(max_points);
+            slots.truncate(max_points);
             rows.truncate(place.len() * n_dim);
             let Stage::Sampling(sampling) = &mut self.stage else { return Ok(()) };
             if place.is_empty() {
@@ -137,7 +139,7 @@ impl State {
             }
             sampling.n_fruitless = 0;
             let u = Array2::from_shape_vec((place.len(), n_dim), rows).unwrap_or_default();
-            self.pending = Some(Pending { u, place });
+            self.pending = Some(Pending { u, place, slots });
             return Ok(());
         }
     }

@@ -271,7 +271,7 @@ impl State {
                 let rows: Vec<f64> = rows.collect();
                 let n = rows.len() / self.space.n_dim;
                 let u = Array2::from_shape_vec((n, self.space.n_dim), rows).unwrap_or_default();
-                self.pending = Some(Pending { u, place: vec![Place { shell: 0, cell: 0 }; n] });
+                self.pending = Some(Pending { u, place: vec![Place { shell: 0, cell: 0 }; n], slots: Vec::new() });
                 return Ok(true);
             }
             let round = scouting.n_rounds;

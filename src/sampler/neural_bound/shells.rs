@@ -1,7 +1,8 @@
 //! The nested bounds, what was counted of their volumes, and draws from the shells between them.
 
 use crate::backend::{CpuPool, DeviceError, Machine};
-use crate::bound::{Answer, Ask, CHUNK, Nest, NeuralBound, Request};
+use crate::batch::Proposal;
+use crate::bound::{Answer, Ask, BoundError, CHUNK, Cloud, Live, Nest, NeuralBound, NeuralBoundOptions, Request};
 use crate::evidence::{Fraction, ShellVolume};
 use crate::math::log_sum_exp;
 use crate::rng::Stream;
@@ -89,6 +90,8 @@ pub(super) struct Candidate {
 #[derive(Debug)]
 pub(super) struct Tagged {
     pub(super) u: Vec<f64>,
+    /// Where it lies on the device, if it does.
+    pub(super) slot: Option<u64>,
     pub(super) cell: u32,
     pub(super) before: Option<Place>,
 }
@@ -142,9 +145,16 @@ impl Shells {
         self.shells.iter().map(Shell::log_bound).collect()
     }
 
-    /// The newest bound, unless it is the cube.
-    pub(super) fn newest(&self) -> Option<&NeuralBound> {
-        self.nest.innermost()
+    /// A bound of the live points of `cloud`, to follow the newest.
+    pub(super) fn enclose(
+        &mut self,
+        cloud: Cloud<'_>,
+        live: Live,
+        options: &NeuralBoundOptions,
+        pool: &CpuPool,
+    ) -> Result<NeuralBound, BoundError> {
+        let stream = self.training_stream();
+        self.nest.enclose(cloud, live, options, stream, pool)
     }
 
     /// Whether the newest bound does not reach as deep as an earlier one.
@@ -276,13 +286,35 @@ impl Shells {
         for answer in self.nest.draw(&requests, if tag { Ask::Holder } else { Ask::Rows }, pool)? {
             newest.count(&answer);
             let holders = answer.holders.into_iter().chain(std::iter::repeat(None));
-            let tagged = answer.rows.chunks_exact(self.n_dim).zip(&answer.cells).zip(holders);
-            rows.extend(tagged.map(|((u, cell), before)| Tagged { u: u.to_vec(), cell: *cell, before }));
+            let slots = answer.slots.into_iter().map(Some).chain(std::iter::repeat(None));
+            let tagged = answer.rows.chunks_exact(self.n_dim).zip(&answer.cells).zip(holders).zip(slots);
+            let row = |(((u, cell), before), slot): (((&[f64], &u32), _), _)| Tagged {
+                u: u.to_vec(),
+                slot,
+                cell: *cell,
+                before,
+            };
+            rows.extend(tagged.map(row));
         }
         // A batch takes the first of them: every cell should have its part.
         let n_drawn = newest.cells.iter().map(|c| c.next_draw).sum();
         newest.stream.substream(ORDER_STREAM).at(n_drawn).shuffle(&mut rows);
         Ok(rows)
+    }
+
+    /// Bytes that went to a device for training.
+    pub(super) fn train_bytes_uploaded(&self) -> u64 {
+        self.nest.train_bytes_uploaded()
+    }
+
+    /// The proposal of rows that lie at `slots`, on the device where they all do.
+    pub(super) fn propose(&mut self, slots: &[u64], proposal: Proposal) -> Result<Proposal, DeviceError> {
+        self.nest.propose(slots, proposal)
+    }
+
+    /// The last `n` points of the ledger are new.
+    pub(super) fn append(&mut self, samples: &Samples, n: usize) -> Result<(), DeviceError> {
+        self.nest.append(samples, n)
     }
 
     /// One more draw of the newest bound went into its shell.
