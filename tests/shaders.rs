@@ -5,7 +5,7 @@
 #[path = "contract/fixtures.rs"]
 mod fixtures;
 
-use livepoint::testing::internals::{composed_wgsl, generated, library, network_wgsl, self_test_wgsl};
+use livepoint::testing::internals::{bounds_wgsl, composed_wgsl, generated, library, network_wgsl, self_test_wgsl};
 use livepoint::{Likelihood, Prior, testing};
 
 const PRIOR: &str = include_str!("../shaders/prior.wgsl");
@@ -54,6 +54,16 @@ fn the_prior_transform_of_tensor_likelihoods_is_translated() {
     let sum = Likelihood::tensor(|theta: livepoint::burn::tensor::Tensor<2>| theta.sum_dim(1).squeeze_dim::<1>(1));
     for (prior, _) in [fixtures::every_prior(), fixtures::open_ends()] {
         translate_likelihood("tensor", &prior, &sum);
+    }
+}
+
+#[test]
+fn the_kernels_of_bounds_are_translated() {
+    for (n_dim, hidden, n_networks) in [(1, &[][..], 0), (3, &[100, 50, 20], 4), (4, &[7], 1), (30, &[100, 50, 20], 4)]
+    {
+        for (name, text) in bounds_wgsl(n_dim, hidden, n_networks).unwrap() {
+            translate(&format!("{name}, {n_dim} dimensions"), &text);
+        }
     }
 }
 

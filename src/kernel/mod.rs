@@ -13,6 +13,8 @@ mod theta;
 mod train;
 mod transform;
 
+#[cfg(feature = "testing")]
+pub(crate) use bounds::bounds_wgsl;
 pub(crate) use bounds::{
     Among, BoundKernels, BoundPlan, COUNTERS, ClusterPlan, DeviceBound, EllipsoidPlan, EmulatorPlan, NONE, Segment,
     Weights, from_position, to_position,

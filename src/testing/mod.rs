@@ -1,5 +1,6 @@
 //! Problems with known log Z, for the tests of this crate and of code that builds on it (feature `testing`).
 
+mod bounds;
 mod densities;
 mod evaluate;
 pub mod kepler;
@@ -17,6 +18,7 @@ pub use rv7::{RV7_HELP, Rv7Error, rv7};
 /// What integration tests and benches reach of the private rooms; no part of the public interface.
 #[doc(hidden)]
 pub mod internals {
+    pub use super::bounds::{TestAsk, TestDraws, TestNest};
     pub use crate::backend::{CpuPool, Machine};
     pub use crate::bound::{Ellipsoid, Union, UnionLimits, UnionOptions};
     #[cfg(feature = "gpu")]
@@ -48,6 +50,19 @@ pub mod internals {
     ) -> Result<f64, crate::EvaluationError> {
         let gpu = crate::backend::Gpu::open(options)?;
         crate::likelihood::resident_rate(&gpu, prior, &likelihood.into(), u, seconds)
+    }
+
+    /// The WGSL texts of the kernels of bounds, by name.
+    ///
+    /// # Errors
+    /// A text that does not validate, in words.
+    #[cfg(feature = "gpu")]
+    pub fn bounds_wgsl(
+        n_dim: usize,
+        hidden: &[usize],
+        n_networks: usize,
+    ) -> Result<Vec<(&'static str, String)>, String> {
+        crate::kernel::bounds_wgsl(n_dim, hidden, n_networks).map_err(|error| error.to_string())
     }
 
     /// The WGSL text of the device's self-test.

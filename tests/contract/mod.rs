@@ -1,5 +1,6 @@
 //! The contract of every backend: one list of checks, which the tests and the report on a user's own card run alike.
 
+pub mod bounds;
 pub mod faults;
 pub mod fixtures;
 pub mod forms;
@@ -30,8 +31,13 @@ pub fn on_device(options: &GpuOptions) -> Vec<Check> {
     }
     // burn takes for granted all that the adapter has.
     let tensors = if *options == options.clone().webgpu_limits(true) { &[] } else { tensors::CASES };
-    let rooms =
-        [("pairs", pairs::CASES), ("networks", networks::CASES), ("tensors", tensors), ("faults", faults::CASES)];
+    let rooms = [
+        ("bounds", bounds::ON_DEVICES),
+        ("pairs", pairs::CASES),
+        ("networks", networks::CASES),
+        ("tensors", tensors),
+        ("faults", faults::CASES),
+    ];
     for (room, cases) in rooms {
         for &(name, check) in cases {
             let options = options.clone();
@@ -47,5 +53,9 @@ pub fn on_backend(backend: &Backend) -> Vec<Check> {
         let backend = backend.clone();
         Check { name: format!("forms::{name}"), run: Box::new(move || check(&backend)) as Box<dyn FnOnce() + Send> }
     };
-    forms::CASES.iter().map(check).collect()
+    let bounds = |&(name, check): &Case<Backend>| {
+        let backend = backend.clone();
+        Check { name: format!("bounds::{name}"), run: Box::new(move || check(&backend)) as Box<dyn FnOnce() + Send> }
+    };
+    forms::CASES.iter().map(check).chain(bounds::ON_BACKENDS.iter().map(bounds)).collect()
 }

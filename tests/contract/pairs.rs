@@ -1,4 +1,4 @@
-//! The four pairs of a CPU and a device: they agree, and where the sampler runs changes nothing at all.
+//! The four pairs of a CPU and a device: they agree, and what goes between host and device is what must.
 
 use std::time::Duration;
 
@@ -34,16 +34,16 @@ fn all_pairs_agree(options: &GpuOptions) {
     let cpu = || Backend::cpu(1);
     let [cpu_cpu, cpu_gpu, gpu_cpu, gpu_gpu] =
         [(cpu(), cpu()), (cpu(), gpu()), (gpu(), cpu()), (gpu(), gpu())].map(run);
-    // The sampler's arithmetic is the same on either machine: the points are the same to the last bit.
-    assert_eq!(cpu_cpu.samples().log_l(), cpu_gpu.samples().log_l());
-    assert_eq!(gpu_cpu.samples().log_l(), gpu_gpu.samples().log_l());
-    // The likelihood's is not.
-    let [a, b] = [cpu_cpu.evidence(), gpu_cpu.evidence()];
     let truth = 0.5 * ((std::f64::consts::PI / 200.0).ln() - 17f64.ln());
-    for evidence in [a, b] {
+    let all = [&cpu_cpu, &cpu_gpu, &gpu_cpu, &gpu_gpu];
+    for evidence in all.map(RunResult::evidence) {
         assert!((evidence.log_z - truth).abs() < 5.0 * evidence.log_z_error, "{evidence:?}");
     }
-    assert!((a.log_z - b.log_z).abs() < 5.0 * a.log_z_error.hypot(b.log_z_error), "{} {}", a.log_z, b.log_z);
+    // The first points are drawn from the whole cube with the same random words, whichever machine draws: they differ by rounding alone.
+    for other in &all[1..] {
+        let first = all[0].samples().u().into_iter().zip(other.samples().u()).take(200);
+        assert!(first.into_iter().all(|(a, b)| (a - b).abs() < 1e-15));
+    }
     let (sum, error) = (gpu_gpu.posterior().mean("sum").unwrap(), gpu_gpu.posterior().sd("sum").unwrap());
     assert!(sum.abs() < 5.0 * error / 2000f64.sqrt(), "{sum} +- {error}");
 }
@@ -52,8 +52,8 @@ fn the_result_names_the_machines(options: &GpuOptions) {
     let result = run(Backend::from(options.clone()));
     let device = result.likelihood_device().unwrap();
     assert!(list_gpus().iter().any(|gpu| gpu.to_string() == device), "{device}");
-    assert!(result.sampler_device().unwrap().contains("thread"), "the sampler has no kernels yet, and says so");
-    assert!(result.notes().iter().any(|note| note.contains("no device kernels yet")));
+    assert_eq!(result.sampler_device().unwrap(), device);
+    assert_eq!(result.device_use().train_device, device);
     let text = result.to_string();
     assert!(text.contains(device), "{text}");
     assert_eq!(result.to_json()["likelihood_device"], device);
