@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ndarray::ArrayView2;
 
-use crate::backend::{CpuPool, Machine};
+use crate::backend::Machine;
 use crate::bound::{Ask, BoundError, Cloud, Live, Nest, NeuralBoundOptions, Request, UnionOptions};
 use crate::rng::Stream;
 use crate::samples::{Phase, Place, Samples};
@@ -64,10 +64,6 @@ impl TestNest {
             network,
         };
         Ok(Self { nest, machine, samples: Samples::new(n_dim, 0), options })
-    }
-
-    fn pool(&self) -> &CpuPool {
-        self.machine.pool()
     }
 
     /// Adds points to the ledger.
@@ -152,8 +148,10 @@ impl TestNest {
         Ok(proposal.u.is_empty())
     }
 
-    /// Threads of its pool.
-    pub fn threads(&self) -> usize {
-        self.pool().threads()
+    /// Kernels started, waits of the host, bytes uploaded, of those for training, and bytes read back so far.
+    pub fn traffic(&self) -> [u64; 5] {
+        let traffic = self.machine.traffic();
+        let train = self.nest.train_bytes_uploaded();
+        [traffic.dispatches, traffic.host_waits, traffic.bytes_uploaded, train, traffic.bytes_read_back]
     }
 }

@@ -20,6 +20,8 @@ pub const ON_DEVICES: &[super::Case<GpuOptions>] = &[
     ("membership_is_the_cpu_s", membership_is_the_cpu_s),
     ("the_same_stream_gives_the_same_bits", the_same_stream_gives_the_same_bits),
     ("rows_wait_on_the_device_until_newer_ones_come", rows_wait_on_the_device_until_newer_ones_come),
+    ("lessons_and_weights_stay_on_the_device", lessons_and_weights_stay_on_the_device),
+    ("a_draw_is_one_wait_and_brings_what_was_kept", a_draw_is_one_wait_and_brings_what_was_kept),
 ];
 
 /// Uniform points of the cube around `centre`, of width `width`, and log L of a correlated Gaussian of that width.
@@ -263,4 +265,41 @@ fn rows_wait_on_the_device_until_newer_ones_come(options: &GpuOptions) {
         draw(&mut nest, 0, 50_000, TestAsk::Rows);
     }
     assert!(!nest.are_there(&draws, 2).unwrap(), "their place was taken");
+}
+
+/// A lesson of 4000 points in four dimensions is 128 kB, four networks are 150 kB: had either made a trip through the host, it would show.
+fn lessons_and_weights_stay_on_the_device(options: &GpuOptions) {
+    // The number and the target of a point go up; what describes the bound, and the options of each dispatch, are the rest.
+    const UP: u64 = 8;
+    const REST: u64 = 40_000;
+    // What each of four networks says of a point comes back.
+    const BACK: u64 = 16;
+    let mut nest = TestNest::new(&Backend::from(options.clone()), 4, 4, vec![]).unwrap();
+    let (u, log_l) = cloud(4000, 4, 0.5, 1.0);
+    nest.learn(u.view(), &log_l).unwrap();
+    for (k, share) in [0.33f64, 0.2].into_iter().enumerate() {
+        let before = nest.traffic();
+        nest.enclose(quantile(&log_l, share), share.ln(), Stream::new(k as u64)).unwrap();
+        let [dispatches, waits, uploaded, train, back] = std::array::from_fn(|i| nest.traffic()[i] - before[i]);
+        assert!(train > UP * 1000 && train <= UP * 4000 + REST, "{train} bytes up for training");
+        assert!(uploaded <= UP * 4000 + 2 * REST, "{uploaded} bytes up");
+        assert!(back <= BACK * 4000 + 4096, "{back} bytes back");
+        // Eight dispatches wait for each other at most; the lesson, the predictions and the bound itself come on top.
+        assert!(dispatches > 3 && waits <= dispatches / 2 + 3, "{dispatches} dispatches, {waits} waits");
+    }
+}
+
+fn a_draw_is_one_wait_and_brings_what_was_kept(options: &GpuOptions) {
+    let mut nest = nest(&Backend::from(options.clone()), 3, 2);
+    // The first ones find out how much fits into a launch, and how much of it stays.
+    for _ in 0..10 {
+        draw(&mut nest, 1, 2000, TestAsk::Shell);
+    }
+    let before = nest.traffic();
+    let n: u64 = (0..10).map(|_| draw(&mut nest, 1, 2000, TestAsk::Shell).cells.len() as u64).sum();
+    let [_, waits, uploaded, _, back] = std::array::from_fn(|i| nest.traffic()[i] - before[i]);
+    assert_eq!(waits, 10, "waits of ten draws");
+    // Per row that is kept, a position (24 bytes) and what it is (16), with room for a fifth more.
+    assert!(back <= 2 * 40 * n + 10 * 8192, "{back} bytes back for {n} rows");
+    assert!(uploaded <= 10 * 16_384, "{uploaded} bytes up for ten draws");
 }
