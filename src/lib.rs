@@ -68,7 +68,7 @@ pub use ndarray;
 pub use burn;
 
 pub use backend::{
-    Backend, BackendError, Backends, CpuPool, DeviceError, DeviceKind, GpuInfo, GpuOptions, GraphicsApi,
+    Backend, BackendError, Backends, CpuPool, DeviceError, DeviceKind, GpuInfo, GpuOptions, GraphicsApi, Machine,
     PowerPreference, list_gpus,
 };
 pub use batch::{Evaluated, Proposal};

@@ -19,7 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("kernel", &["math", "rng", "backend", "batch"]),
     ("prior", &["math", "rng", "backend", "batch", "kernel"]),
     ("likelihood", &["math", "rng", "backend", "batch", "kernel", "prior"]),
-    ("bound", &["math", "rng", "backend", "batch", "nn", "evidence", "samples"]),
+    ("bound", &["math", "rng", "backend", "batch", "kernel", "nn", "evidence", "samples"]),
     ("sampler", &["math", "rng", "backend", "batch", "nn", "live_points", "evidence", "samples", "bound"]),
     (
         "run",

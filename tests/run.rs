@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use livepoint::testing::internals::{CpuPool, Machine, log_sum_exp};
+use livepoint::testing::internals::log_sum_exp;
 use livepoint::testing::problem;
 use livepoint::{
-    Backend, Backends, CpuPool, Evaluated, Evidence, Likelihood, NeuralBoundSampler, Observer, Phase, Prior, Progress,
-    ProgressLine, Proposal, Run, RunResult, Sampler, SamplerError, SamplerStatus, Samples, Space, StopReason,
+    Backend, Backends, CpuPool, Evaluated, Evidence, Likelihood, Machine, NeuralBoundSampler, Observer, Phase, Prior,
+    Progress, ProgressLine, Proposal, Run, RunResult, Sampler, SamplerError, SamplerStatus, Samples, Space, StopReason,
 };
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 use proptest::prelude::*;

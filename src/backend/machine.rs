@@ -8,6 +8,7 @@ use super::Gpu;
 use super::{Backend, BackendError, CpuPool, DeviceError, GpuOptions, Traffic};
 
 /// The machine of one half of a run.
+#[non_exhaustive]
 pub enum Machine {
     /// Threads only.
     Cpu(CpuPool),

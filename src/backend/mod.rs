@@ -7,7 +7,7 @@ mod machine;
 pub use cpu::CpuPool;
 pub use gpu::{DeviceError, DeviceKind, GpuInfo, GpuOptions, GraphicsApi, PowerPreference, list_gpus};
 #[cfg(feature = "gpu")]
-pub(crate) use gpu::{DeviceRows, DeviceTraits, Gpu};
+pub(crate) use gpu::{DeviceRows, DeviceTraits, Fetch, Gpu};
 pub use machine::Machine;
 
 use std::any::Any;

@@ -242,11 +242,13 @@ impl DeviceNest {
     }
 
     pub fn truncate(&mut self, n: usize) {
+        self.kernels.forget_ahead();
         self.bounds.truncate(n);
         self.log_v_members.truncate(n);
     }
 
     pub fn retain(&mut self, keep: &[bool]) {
+        self.kernels.forget_ahead();
         let (mut bounds, mut log_v) = (keep.iter(), keep.iter());
         self.bounds.retain(|_| bounds.next().copied().unwrap_or(true));
         self.log_v_members.retain(|_| log_v.next().copied().unwrap_or(true));
@@ -257,17 +259,15 @@ impl DeviceNest {
         self.log_v_members[bound].clone()
     }
 
-    pub fn draw(&mut self, requests: &[Request], ask: Ask) -> Result<Vec<Answer>, DeviceError> {
-        let n_cells = |request: &Request| self.log_v_members[request.bound].len();
+    /// What the kernels are asked for requests.
+    fn segments(&self, requests: &[Request]) -> Vec<Segment> {
         // Requests for single cells of one bound share its counters.
-        let mut blocks: Vec<(usize, bool)> = Vec::with_capacity(requests.len());
         let (mut segments, mut n_counters) = (Vec::<Segment>::with_capacity(requests.len()), 0);
         for (k, request) in requests.iter().enumerate() {
             let shares = |j: &usize| requests[*j].bound == request.bound && requests[*j].cell.is_some();
             let shared = k.checked_sub(1).filter(shares).filter(|_| request.cell.is_some());
             let counts = shared.map_or(n_counters, |j| segments[j].counts);
-            n_counters = n_counters.max(counts + COUNTERS * n_cells(request));
-            blocks.push((counts, request.cell.is_some()));
+            n_counters = n_counters.max(counts + COUNTERS * self.log_v_members[request.bound].len());
             segments.push(Segment {
                 bound: request.bound,
                 cell: request.cell.map_or(NONE, |cell| cell as u32),
@@ -276,21 +276,27 @@ impl DeviceNest {
                 counts,
             });
         }
-        let (among, keeps_rows) = match ask {
-            Ask::Counts => (Among::Nothing, false),
-            Ask::Rows => (Among::Nothing, true),
-            Ask::Holder => (Among::Earlier, true),
-            Ask::Shell => (Among::Later, true),
-            Ask::ShellCounts => (Among::Later, false),
-        };
+        segments
+    }
+
+    /// Hands over requests that will be asked for next, without waiting.
+    pub fn draw_ahead(&mut self, requests: &[Request], ask: Ask) -> Result<(), DeviceError> {
+        let segments = self.segments(requests);
+        self.kernels.draw_ahead(&self.bounds, &segments, among(ask))
+    }
+
+    pub fn draw(&mut self, requests: &[Request], ask: Ask) -> Result<Vec<Answer>, DeviceError> {
+        let segments = self.segments(requests);
+        let (n_cells, among) = (|request: &Request| self.log_v_members[request.bound].len(), among(ask));
+        let keeps_rows = ask.keeps_rows();
         let launched = self.kernels.draw(&self.bounds, &segments, among, keeps_rows)?;
-        let mut answers: Vec<Answer> = (requests.iter().zip(&blocks))
-            .map(|(request, &(first, one_cell))| {
+        let mut answers: Vec<Answer> = (requests.iter().zip(&segments))
+            .map(|(request, segment)| {
                 let cell = |cell: usize| {
-                    if one_cell && request.cell != Some(cell) {
+                    if request.cell.is_some_and(|of| of != cell) {
                         return CellCounts::default();
                     }
-                    let at = first + COUNTERS * cell;
+                    let at = segment.counts + COUNTERS * cell;
                     let [drawn, kept, accepted, held] =
                         [0, 1, 2, 3].map(|k| launched.counts.get(at + k).copied().map_or(0, u64::from));
                     let shell = |accepted| match among {
@@ -345,6 +351,14 @@ impl DeviceNest {
         let positions: Vec<u64> = rows.iter().map(|x| to_position(*x)).collect();
         let found = self.kernels.locate(&self.bounds, among, &positions)?;
         Ok(found.into_iter().map(|[bound, cell]| place(bound, cell)).collect())
+    }
+}
+
+fn among(ask: Ask) -> Among {
+    match ask {
+        Ask::Counts | Ask::Rows => Among::Nothing,
+        Ask::Holder => Among::Earlier,
+        Ask::Shell | Ask::ShellCounts => Among::Later,
     }
 }
 

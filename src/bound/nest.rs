@@ -56,7 +56,7 @@ pub(crate) enum Ask {
 }
 
 impl Ask {
-    fn keeps_rows(self) -> bool {
+    pub(super) fn keeps_rows(self) -> bool {
         !matches!(self, Self::Counts | Self::ShellCounts)
     }
 }
@@ -151,6 +151,14 @@ impl Nest {
         #[cfg(not(feature = "gpu"))]
         let _ = (machine, hidden, n_networks);
         Ok(())
+    }
+
+    /// Whether a device is asked.
+    pub fn is_on_device(&self) -> bool {
+        #[cfg(feature = "gpu")]
+        return self.device.is_some();
+        #[cfg(not(feature = "gpu"))]
+        false
     }
 
     /// Whether a run with that machine can use the bounds: those on threads go anywhere, those on a device stay there.
@@ -300,6 +308,20 @@ impl Nest {
             return device.draw(requests, ask);
         }
         Ok(self.draw_on_threads(requests, ask, pool))
+    }
+
+    /// Lets a device begin with requests that [`draw`](Self::draw) will be asked for next, while the host does something else; false where there is none.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn draw_ahead(&mut self, requests: &[Request], ask: Ask) -> Result<bool, DeviceError> {
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &mut self.device {
+            device.draw_ahead(requests, ask)?;
+            return Ok(true);
+        }
+        let _ = (requests, ask);
+        Ok(false)
     }
 
     fn draw_on_threads(&self, requests: &[Request], ask: Ask, pool: &CpuPool) -> Vec<Answer> {

@@ -10,14 +10,15 @@ use super::network::NetworkLayout;
 use super::self_test::self_test;
 use super::source::{ShaderError, Source};
 use super::{layout, library};
-use crate::backend::{DeviceError, DeviceRows, Gpu};
+use crate::backend::{DeviceError, DeviceRows, Fetch, Gpu};
 
 /// Invocations of a workgroup that draws or tests, and of one that makes rows dense.
 const GROUP: usize = 64;
 const DENSE_GROUP: usize = 256;
 
-/// Draws of one launch at most, and at first; in between as many as took this long.
+/// Draws of one launch at most and at least, and at first; in between as many as took this long.
 const ROWS_MAX: usize = 1 << 16;
+const ROWS_LEAST: usize = 1 << 10;
 const ROWS_FIRST: usize = 1 << 13;
 const LAUNCH_S: f64 = 0.05;
 
@@ -390,7 +391,7 @@ impl std::fmt::Debug for Weights {
 }
 
 /// Draws from one bound.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Segment {
     pub bound: usize,
     /// [`NONE`]: from the members by volume.
@@ -478,6 +479,46 @@ pub(crate) struct BoundKernels {
     points: wgpu::Buffer,
     n_points: usize,
     batch: Batch,
+    /// A launch that was handed over before anybody asked for it, and one that came back meanwhile.
+    ahead: Option<(Vec<Segment>, InFlight)>,
+    done_ahead: Option<Ahead>,
+}
+
+/// A launch that is not waited for yet.
+struct InFlight {
+    fetch: Fetch,
+    /// The segment of each workgroup.
+    of_group: Vec<usize>,
+    n_counts: usize,
+    /// Rows that come back with it.
+    guess: usize,
+    keep_rows: bool,
+}
+
+/// What came of segments that were handed over ahead.
+struct Ahead {
+    segments: Vec<Segment>,
+    launched: Launched,
+}
+
+/// The workgroups of the next launch, at most `room`, and the segment of each; what is left of the segments stays in `rest` from `first` on.
+fn next_groups(rest: &mut [Segment], first: &mut usize, room: usize) -> (Vec<[u32; 4]>, Vec<usize>) {
+    let (mut groups, mut of_group) = (Vec::new(), Vec::new());
+    while let Some(segment) = rest.get_mut(*first) {
+        while segment.range.start < segment.range.end && of_group.len() < room {
+            let start = segment.range.start;
+            let n = (segment.range.end - start).min(GROUP as u64);
+            segment.range.start += n;
+            groups.push([segment.key[0], segment.key[1], start as u32, (start >> 32) as u32]);
+            groups.push([segment.cell, n as u32, segment.counts as u32, segment.bound as u32]);
+            of_group.push(*first);
+        }
+        if segment.range.start < segment.range.end {
+            break;
+        }
+        *first += 1;
+    }
+    (groups, of_group)
 }
 
 /// Rows that were taken from the ring: as they travel to a likelihood, and as positions.
@@ -658,6 +699,8 @@ impl BoundKernels {
             points,
             n_points: 0,
             batch,
+            ahead: None,
+            done_ahead: None,
         })
     }
 
@@ -696,7 +739,9 @@ impl BoundKernels {
     /// A device that fails.
     pub(crate) fn gather(&mut self, slots: &[u64]) -> Result<Option<DeviceRows>, DeviceError> {
         let n = slots.len();
-        if n == 0 || n > RING || slots.iter().any(|slot| slot + (RING as u64) < self.next_slot) {
+        let in_flight = self.ahead.as_ref().map_or(0, |(_, launch)| launch.of_group.len() * GROUP);
+        let newest = self.next_slot + in_flight as u64;
+        if n == 0 || n > RING || slots.iter().any(|slot| slot + (RING as u64) < newest) {
             self.batch.n = 0;
             return Ok(None);
         }
@@ -898,7 +943,8 @@ impl BoundKernels {
         self.gpu.upload(&bound.text, 0, bytemuck::cast_slice(&text))
     }
 
-    /// Does what the segments want, in one or several launches; those of one bound stand together.
+    /// Does what the segments want, in one or several launches; those of one bound stand together. Where it is what [`draw_ahead`](Self::draw_ahead) handed over, it is
+    /// done already.
     ///
     /// # Errors
     /// A device that fails.
@@ -909,6 +955,65 @@ impl BoundKernels {
         among: Among,
         keep_rows: bool,
     ) -> Result<Launched, DeviceError> {
+        if let Some(ahead) = self.take_ahead()?
+            && ahead.segments == segments
+        {
+            return Ok(ahead.launched);
+        }
+        let mut launched = Launched { counts: vec![0; self.counters_of(bounds, segments)?], ..Launched::default() };
+        let mut rest: Vec<Segment> = segments.to_vec();
+        let mut first = 0;
+        loop {
+            let (groups, of_group) = next_groups(&mut rest, &mut first, self.rows / GROUP);
+            if of_group.is_empty() {
+                return Ok(launched);
+            }
+            let before = Instant::now();
+            let in_flight = self.launch(bounds, &groups, of_group, among, keep_rows, launched.counts.len())?;
+            let n = self.collect(in_flight, &mut launched)?;
+            self.pace(n, before);
+        }
+    }
+
+    /// Hands over what [`draw`](Self::draw) will be asked for next, if it fits into one launch, and does not wait.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub(crate) fn draw_ahead(
+        &mut self,
+        bounds: &[DeviceBound],
+        segments: &[Segment],
+        among: Among,
+    ) -> Result<(), DeviceError> {
+        self.forget_ahead();
+        let n_counts = self.counters_of(bounds, segments)?;
+        let (mut rest, mut first) = (segments.to_vec(), 0);
+        let (groups, of_group) = next_groups(&mut rest, &mut first, self.rows / GROUP);
+        if first == rest.len() && !of_group.is_empty() {
+            let in_flight = self.launch(bounds, &groups, of_group, among, true, n_counts)?;
+            self.ahead = Some((segments.to_vec(), in_flight));
+        }
+        Ok(())
+    }
+
+    /// Gives up what was handed over ahead.
+    pub(crate) fn forget_ahead(&mut self) {
+        self.done_ahead = None;
+        if let Some((_, in_flight)) = self.ahead.take() {
+            // Its rows lie in the ring all the same.
+            self.next_slot += in_flight.of_group.len() as u64 * GROUP as u64;
+            self.scratch.staging.unmap();
+        }
+    }
+
+    fn take_ahead(&mut self) -> Result<Option<Ahead>, DeviceError> {
+        let Some((segments, in_flight)) = self.ahead.take() else { return Ok(self.done_ahead.take()) };
+        let mut launched = Launched { counts: vec![0; in_flight.n_counts], ..Launched::default() };
+        self.collect(in_flight, &mut launched)?;
+        Ok(Some(Ahead { segments, launched }))
+    }
+
+    fn counters_of(&self, bounds: &[DeviceBound], segments: &[Segment]) -> Result<usize, DeviceError> {
         let n_counts = segments.iter().map(|s| s.counts + COUNTERS * bounds[s.bound].n_members).max().unwrap_or(0);
         if n_counts > self.n_counters {
             return Err(DeviceError::Limit {
@@ -919,48 +1024,26 @@ impl BoundKernels {
                 advice: "run the sampler on the CPU, with Backend::cpu",
             });
         }
-        let mut launched = Launched { counts: vec![0; n_counts], ..Launched::default() };
-        let mut rest: Vec<Segment> = segments.to_vec();
-        let mut first = 0;
-        while first < rest.len() {
-            let room = self.rows / GROUP;
-            // Of each workgroup: what it is told, and its segment.
-            let (mut groups, mut of_group) = (Vec::new(), Vec::new());
-            while let Some(segment) = rest.get_mut(first).filter(|_| of_group.len() < room) {
-                while segment.range.start < segment.range.end && of_group.len() < room {
-                    let start = segment.range.start;
-                    let n = (segment.range.end - start).min(GROUP as u64);
-                    segment.range.start += n;
-                    groups.push([segment.key[0], segment.key[1], start as u32, (start >> 32) as u32]);
-                    groups.push([segment.cell, n as u32, segment.counts as u32, segment.bound as u32]);
-                    of_group.push(first);
-                }
-                if segment.range.start >= segment.range.end {
-                    first += 1;
-                }
-            }
-            if !of_group.is_empty() {
-                let before = Instant::now();
-                self.launch(bounds, &groups, &of_group, among, keep_rows, &mut launched)?;
-                let possible =
-                    GROUP * of_group.len() * (LAUNCH_S / before.elapsed().as_secs_f64().max(1e-6)).min(4.0) as usize;
-                if of_group.len() == room || possible < self.rows {
-                    self.rows = possible.next_multiple_of(GROUP).clamp(GROUP, ROWS_MAX);
-                }
-            }
+        Ok(n_counts)
+    }
+
+    /// Fits the size of the next launch to the time of one with `n` rows.
+    fn pace(&mut self, n: usize, before: Instant) {
+        let possible = (n as f64 * (LAUNCH_S / before.elapsed().as_secs_f64().max(1e-6)).min(4.0)) as usize;
+        if n >= self.rows || possible < self.rows {
+            self.rows = possible.next_multiple_of(GROUP).clamp(ROWS_LEAST, ROWS_MAX);
         }
-        Ok(launched)
     }
 
     fn launch(
         &mut self,
         bounds: &[DeviceBound],
         groups: &[[u32; 4]],
-        of_group: &[usize],
+        of_group: Vec<usize>,
         among: Among,
         keep_rows: bool,
-        launched: &mut Launched,
-    ) -> Result<(), DeviceError> {
+        n_counts: usize,
+    ) -> Result<InFlight, DeviceError> {
         let n = of_group.len() * GROUP;
         let dense = n.div_ceil(DENSE_GROUP);
         let step = Step {
@@ -1019,7 +1102,6 @@ impl BoundKernels {
             dispatches.extend([rows(&p.count, dense, stays), rows(&p.scan, 1, stays), rows(&p.emit, dense, stays)]);
         }
 
-        let n_counts = launched.counts.len();
         let position = 8 * self.shape.n_dim;
         // More rows than that are asked for once more.
         let guess = if keep_rows { ((1.2 * self.kept * n as f64) as usize + GROUP).min(n) } else { 0 };
@@ -1034,11 +1116,22 @@ impl BoundKernels {
             commands.copy_buffer_to_buffer(&s.out, 0, &s.staging, at, (position * guess) as u64);
         }
         let bytes = counts_bytes + meta_bytes + position * guess;
-        let read = self.gpu.fetch("draws from bounds", commands, &s.staging, bytes as u64)?;
+        let fetch = self.gpu.begin_fetch("draws from bounds", commands, &s.staging, bytes as u64)?;
+        Ok(InFlight { fetch, of_group, n_counts, guess, keep_rows })
+    }
+
+    /// Waits for a launch; the number of its rows, those included that no one asked for.
+    fn collect(&mut self, in_flight: InFlight, launched: &mut Launched) -> Result<usize, DeviceError> {
+        let InFlight { fetch, of_group, n_counts, guess, keep_rows } = in_flight;
+        let n = of_group.len() * GROUP;
+        let position = 8 * self.shape.n_dim;
+        let (counts_bytes, meta_bytes) = (4 * n_counts + 4, 16 * guess);
+        let read = self.gpu.end_fetch("draws from bounds", fetch)?;
+        let s = &self.scratch;
         let counts: Vec<u32> = bytemuck::pod_collect_to_vec(&read[..counts_bytes]);
         launched.counts.iter_mut().zip(&counts).for_each(|(sum, count)| *sum += count);
         if !keep_rows {
-            return Ok(());
+            return Ok(n);
         }
         let n_rows = counts[n_counts] as usize;
         let taken = n_rows.min(guess);
@@ -1067,7 +1160,7 @@ impl BoundKernels {
         };
         launched.rows.extend(meta.iter().map(row));
         launched.positions.extend(positions.iter().map(|[hi, lo]| u64::from(*hi) << 32 | u64::from(*lo)));
-        Ok(())
+        Ok(n)
     }
 
     /// Records dispatches as one pass, behind what `before` records.
@@ -1120,6 +1213,10 @@ impl BoundKernels {
         among: Range<usize>,
         positions: &[u64],
     ) -> Result<Vec<[u32; 2]>, DeviceError> {
+        // What was handed over ahead holds the memory that results come back through.
+        if let Some(ahead) = self.take_ahead()? {
+            self.done_ahead = Some(ahead);
+        }
         let n_dim = self.shape.n_dim;
         let mut found = Vec::with_capacity(positions.len() / n_dim);
         let mut start = 0;
@@ -1147,10 +1244,7 @@ impl BoundKernels {
             let status: Vec<[u32; 4]> = bytemuck::pod_collect_to_vec(&read);
             found.extend(status.iter().map(|s| [s[1], s[2]]));
             start = end;
-            let possible = (n as f64 * (LAUNCH_S / before.elapsed().as_secs_f64().max(1e-6)).min(4.0)) as usize;
-            if n == self.rows || possible < self.rows {
-                self.rows = possible.next_multiple_of(GROUP).clamp(GROUP, ROWS_MAX);
-            }
+            self.pace(n, before);
         }
         Ok(found)
     }

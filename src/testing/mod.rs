@@ -19,7 +19,7 @@ pub use rv7::{RV7_HELP, Rv7Error, rv7};
 #[doc(hidden)]
 pub mod internals {
     pub use super::bounds::{TestAsk, TestDraws, TestNest};
-    pub use crate::backend::{CpuPool, Machine};
+    pub use crate::backend::CpuPool;
     pub use crate::bound::{Ellipsoid, Union, UnionLimits, UnionOptions};
     #[cfg(feature = "gpu")]
     pub use crate::kernel::{generated, library};

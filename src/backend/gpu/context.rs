@@ -131,6 +131,16 @@ pub struct Gpu {
     tally: Tally,
 }
 
+/// What was handed over and not waited for yet.
+#[derive(Debug)]
+pub(crate) struct Fetch {
+    submission: wgpu::SubmissionIndex,
+    /// Shared between threads, as whoever holds it may be.
+    mapped: Mutex<mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>>,
+    staging: wgpu::Buffer,
+    bytes: u64,
+}
+
 /// Counters of [`Traffic`].
 #[derive(Default)]
 struct Tally {
@@ -285,16 +295,44 @@ impl Gpu {
         bytes: u64,
         limit: Duration,
     ) -> Result<Vec<u8>, DeviceError> {
-        let (sender, receiver) = mpsc::channel();
+        let fetch = self.begin_fetch(what, commands, staging, bytes)?;
+        self.end_fetch_within(what, fetch, limit)
+    }
+
+    /// Hands over commands that fill `staging`, and does not wait: the host has other things to do meanwhile.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub(crate) fn begin_fetch(
+        &self,
+        what: &str,
+        commands: wgpu::CommandEncoder,
+        staging: &wgpu::Buffer,
+        bytes: u64,
+    ) -> Result<Fetch, DeviceError> {
+        let (sender, mapped) = mpsc::channel();
         let submission = self.scoped(what, bytes, |_| {
             let submission = self.queue.submit([commands.finish()]);
             staging.slice(..bytes).map_async(wgpu::MapMode::Read, move |mapped| drop(sender.send(mapped)));
             submission
         })?;
+        Ok(Fetch { submission, mapped: Mutex::new(mapped), staging: staging.clone(), bytes })
+    }
+
+    /// Waits for what [`begin_fetch`](Self::begin_fetch) handed over.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub(crate) fn end_fetch(&self, what: &str, fetch: Fetch) -> Result<Vec<u8>, DeviceError> {
+        self.end_fetch_within(what, fetch, self.timeout)
+    }
+
+    fn end_fetch_within(&self, what: &str, fetch: Fetch, limit: Duration) -> Result<Vec<u8>, DeviceError> {
+        let Fetch { submission, mapped, staging, bytes } = fetch;
         self.wait(what, Some(submission), limit)?;
         let failed = |reason: String| DeviceError::Driver { adapter: self.name(), reason: format!("{what}: {reason}") };
         // The answer may come through the poll of another thread, and then a moment later.
-        let mapped = match receiver.recv_timeout(self.timeout) {
+        let mapped = match mapped.into_inner().unwrap_or_else(PoisonError::into_inner).recv_timeout(self.timeout) {
             Ok(mapped) => mapped.map_err(|error| failed(error.to_string())),
             Err(_) => Err(failed("its memory was never mapped".to_owned())),
         };

@@ -11,7 +11,7 @@ mod tensors;
 #[cfg(feature = "gpu")]
 pub use context::list_gpus;
 #[cfg(feature = "gpu")]
-pub(crate) use context::{DeviceTraits, Gpu};
+pub(crate) use context::{DeviceTraits, Fetch, Gpu};
 pub use options::{DeviceKind, GpuInfo, GpuOptions, GraphicsApi, PowerPreference};
 #[cfg(feature = "gpu")]
 pub(crate) use rows::DeviceRows;

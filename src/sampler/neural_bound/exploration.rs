@@ -140,6 +140,10 @@ impl State {
             self.settle(0);
             return Ok(false);
         }
+        if e.queue.len() < n / 2 && !e.finished {
+            let tag = e.transfer.values().any(|t| !t.is_empty());
+            self.shells.draw_ahead(n, tag)?;
+        }
         let u = Array2::from_shape_vec((n_rows, self.space.n_dim), rows).unwrap_or_default();
         self.pending = Some(Pending { u, place, slots });
         Ok(true)

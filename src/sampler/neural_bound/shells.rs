@@ -25,6 +25,8 @@ pub(super) struct Shells {
     shells: Vec<Shell>,
     /// One bound for each shell, and one more while there is a candidate.
     nest: Nest,
+    /// Draws of the newest bound that a device makes ahead.
+    ahead: Option<(Vec<Request>, Ask)>,
 }
 
 #[derive(Debug)]
@@ -98,7 +100,8 @@ pub(super) struct Tagged {
 
 impl Shells {
     pub(super) fn unit_cube(n_dim: usize, stream: Stream) -> Self {
-        let mut shells = Self { n_dim, stream, n_created: 0, shells: Vec::new(), nest: Nest::unit_cube(n_dim) };
+        let mut shells =
+            Self { n_dim, stream, n_created: 0, shells: Vec::new(), nest: Nest::unit_cube(n_dim), ahead: None };
         let shell = shells.shell(f64::NEG_INFINITY);
         shells.shells.push(shell);
         shells
@@ -265,25 +268,19 @@ impl Shells {
     }
 
     pub(super) fn accept(&mut self, candidate: Candidate) {
+        self.ahead = None;
         self.shells.push(candidate.shell);
     }
 
     /// About `n` rows of the newest bound, uniform in each of its cells, with the place each was in before (when `tag` asks for it).
     pub(super) fn draw_newest(&mut self, n: usize, tag: bool, pool: &CpuPool) -> Result<Vec<Tagged>, DeviceError> {
-        const N_DRAWS_MAX: f64 = 1e6;
-        let bound = self.shells.len() - 1;
-        let newest = &mut self.shells[bound];
-        let mut requests = Vec::new();
-        for (index, share) in newest.shares().into_iter().enumerate().filter(|(_, share)| *share > 0.0) {
-            let cell = &mut newest.cells[index];
-            let n_draws = (share * n as f64 / kept_rate(&cell.exploration) * 1.1).ceil().min(N_DRAWS_MAX) as u64;
-            let range = cell.next_draw..cell.next_draw + n_draws;
-            cell.next_draw = range.end;
-            let stream = newest.stream.substream(FIRST_CELL_STREAM + index as u64);
-            requests.push(Request { bound, stream, range, cell: Some(index) });
-        }
+        let (requests, ask) = match self.ahead.take() {
+            Some(ahead) => ahead,
+            None => self.requests_for_newest(n, tag),
+        };
+        let newest = &mut self.shells[requests.first().map_or(0, |request| request.bound)];
         let mut rows = Vec::new();
-        for answer in self.nest.draw(&requests, if tag { Ask::Holder } else { Ask::Rows }, pool)? {
+        for answer in self.nest.draw(&requests, ask, pool)? {
             newest.count(&answer);
             let holders = answer.holders.into_iter().chain(std::iter::repeat(None));
             let slots = answer.slots.into_iter().map(Some).chain(std::iter::repeat(None));
@@ -305,6 +302,34 @@ impl Shells {
     /// Bytes that went to a device for training.
     pub(super) fn train_bytes_uploaded(&self) -> u64 {
         self.nest.train_bytes_uploaded()
+    }
+
+    /// Draws of the newest bound for about `n` rows, which from here on are made.
+    fn requests_for_newest(&mut self, n: usize, tag: bool) -> (Vec<Request>, Ask) {
+        const N_DRAWS_MAX: f64 = 1e6;
+        let bound = self.shells.len() - 1;
+        let newest = &mut self.shells[bound];
+        let mut requests = Vec::new();
+        for (index, share) in newest.shares().into_iter().enumerate().filter(|(_, share)| *share > 0.0) {
+            let cell = &mut newest.cells[index];
+            let n_draws = (share * n as f64 / kept_rate(&cell.exploration) * 1.1).ceil().min(N_DRAWS_MAX) as u64;
+            let range = cell.next_draw..cell.next_draw + n_draws;
+            cell.next_draw = range.end;
+            let stream = newest.stream.substream(FIRST_CELL_STREAM + index as u64);
+            requests.push(Request { bound, stream, range, cell: Some(index) });
+        }
+        (requests, if tag { Ask::Holder } else { Ask::Rows })
+    }
+
+    /// Lets a device draw the next rows of the newest bound while the likelihood is at work; on threads nothing is done.
+    pub(super) fn draw_ahead(&mut self, n: usize, tag: bool) -> Result<(), DeviceError> {
+        if self.ahead.is_some() || !self.nest.is_on_device() {
+            return Ok(());
+        }
+        let (requests, ask) = self.requests_for_newest(n, tag);
+        self.nest.draw_ahead(&requests, ask)?;
+        self.ahead = Some((requests, ask));
+        Ok(())
     }
 
     /// The proposal of rows that lie at `slots`, on the device where they all do.
@@ -329,6 +354,7 @@ impl Shells {
     /// The shell in front of one that goes becomes larger, so its fractions from the exploration no longer hold: they are counted
     /// anew, by draws without likelihood calls.
     pub(super) fn freeze(&mut self, keep: &[bool], pool: &CpuPool) -> Result<(), DeviceError> {
+        self.ahead = None;
         const N_RECOUNT: u64 = 32 * CHUNK;
         const N_TOLD: u64 = 100;
         let mut kept = keep.iter();
@@ -355,6 +381,7 @@ impl Shells {
     /// In the exploration a cell's fraction is told by its points, but the sampling phase drew more than it evaluated: the draws are scaled so
     /// that they agree with the points. To be called before the points become those of the exploration.
     pub(super) fn reopen(&mut self, samples: &Samples) {
+        self.ahead = None;
         let explored = self.exploration_volumes(samples);
         let mut n_points: Vec<Vec<u64>> = self.shells.iter().map(|s| vec![0; s.cells.len()]).collect();
         for place in (0..samples.len()).filter_map(|id| samples.place(id)) {
