@@ -10,9 +10,10 @@ use super::{BoundError, Ellipsoid, NeuralBound, PhaseShift};
 use crate::backend::{DeviceError, DeviceRows, Gpu};
 use crate::evidence::Fraction;
 use crate::kernel::{
-    Among, BoundKernels, BoundPlan, COUNTERS, ClusterPlan, DeviceBound, EllipsoidPlan, EmulatorPlan, KernelError, NONE,
-    Segment, TrainKernel, TrainOptions, TrainSchedule, Weights, from_position, to_position,
+    Among, BoundKernels, BoundPlan, COUNTERS, ClusterPlan, DeviceBound, EllipsoidPlan, EmulatorPlan, KernelError,
+    MAX_CELLS, NONE, Segment, TrainKernel, TrainOptions, TrainSchedule, Weights, from_position, to_position,
 };
+use crate::math::log_sum_exp;
 use crate::nn::{NetworkError, NetworkOptions, Scaling, Schedule};
 use crate::rng::Stream;
 use crate::samples::{Place, Samples};
@@ -101,8 +102,8 @@ fn cube(n_dim: usize) -> BoundPlan {
 impl DeviceNest {
     /// The unit cube alone.
     pub fn unit_cube(gpu: &Arc<Gpu>, n_dim: usize, hidden: &[usize], n_networks: usize) -> Result<Self, DeviceError> {
-        let kernels =
-            BoundKernels::new(gpu.clone(), n_dim, hidden, n_networks).map_err(|error| device_error(gpu, error))?;
+        let kernels = BoundKernels::new(gpu.clone(), n_dim, if n_networks > 0 { hidden } else { &[] }, n_networks)
+            .map_err(|error| device_error(gpu, error))?;
         let cube = kernels.bound(&cube(n_dim))?;
         kernels.warm_up(&cube)?;
         let trainer = (n_networks > 0).then(|| TrainKernel::new(gpu.clone(), kernels.networks(), n_networks));
@@ -122,6 +123,14 @@ impl DeviceNest {
         self.kernels.gpu()
     }
 
+    /// Goes on through another handle of the same device: its time limit and counters are those of the run at hand.
+    pub fn go_on_with(&mut self, gpu: &Arc<Gpu>) {
+        self.kernels.set_gpu(gpu.clone());
+        if let Some(trainer) = &mut self.trainer {
+            trainer.set_gpu(gpu.clone());
+        }
+    }
+
     fn plan(bound: &NeuralBound) -> (BoundPlan, Vec<f64>) {
         let mut plan = bound.plan();
         let mut log_v = bound.log_v_members();
@@ -129,6 +138,13 @@ impl DeviceNest {
             let reach = 1.0 + member.uncertainty().max(REACH);
             member.factor.iter_mut().for_each(|f| *f *= reach);
             *log_v += member.k as f64 * reach.ln();
+        }
+        // A member is drawn as often as its volume asks for, reach included.
+        let log_total = log_sum_exp(&log_v);
+        let mut sum = 0.0;
+        for (share, log_v) in plan.shares.iter_mut().zip(&log_v) {
+            sum += (log_v - log_total).exp();
+            *share = sum;
         }
         (plan, log_v)
     }
@@ -286,6 +302,23 @@ impl DeviceNest {
     }
 
     pub fn draw(&mut self, requests: &[Request], ask: Ask) -> Result<Vec<Answer>, DeviceError> {
+        let mut answers = Vec::with_capacity(requests.len());
+        let mut rest = requests;
+        while !rest.is_empty() {
+            // As many as there are counters for; one bound alone always fits.
+            let mut n_cells = 0;
+            let fits = |request: &&Request| {
+                n_cells += self.log_v_members[request.bound].len();
+                request.cell.is_some() || n_cells <= MAX_CELLS
+            };
+            let (now, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+            answers.extend(self.draw_at_once(now, ask)?);
+            rest = later;
+        }
+        Ok(answers)
+    }
+
+    fn draw_at_once(&mut self, requests: &[Request], ask: Ask) -> Result<Vec<Answer>, DeviceError> {
         let segments = self.segments(requests);
         let (n_cells, among) = (|request: &Request| self.log_v_members[request.bound].len(), among(ask));
         let keeps_rows = ask.keeps_rows();

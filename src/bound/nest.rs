@@ -171,6 +171,16 @@ impl Nest {
         true
     }
 
+    /// Goes on in another run, whose machine it is [at home on](Self::is_at_home_on).
+    pub fn go_on(&mut self, machine: &Machine) {
+        #[cfg(feature = "gpu")]
+        if let (Some(device), Machine::Gpu { gpu, .. }) = (&mut self.device, machine) {
+            device.go_on_with(gpu);
+        }
+        #[cfg(not(feature = "gpu"))]
+        let _ = machine;
+    }
+
     /// The device that holds the bounds, in words.
     pub fn device_name(&self) -> Option<String> {
         #[cfg(feature = "gpu")]

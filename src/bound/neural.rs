@@ -117,6 +117,15 @@ impl Networks {
         }
     }
 
+    #[allow(clippy::unnecessary_wraps)] // without devices there is nothing else
+    fn on_threads(&self) -> Option<&Ensemble> {
+        match self {
+            Self::Threads(ensemble) => Some(ensemble),
+            #[cfg(feature = "gpu")]
+            Self::Device(_) => None,
+        }
+    }
+
     fn train_s(&self) -> f64 {
         match self {
             Self::Threads(ensemble) => ensemble.cpu_seconds(),
@@ -208,8 +217,18 @@ impl NeuralBound {
 
         let points = points.as_standard_layout();
         let rows = points.as_slice().unwrap_or(&[]);
-        let mut trainer =
-            Trainer { rows, n_dim, log_l, ids: cloud.ids, live, outer: &outer, shift: &shift, options, teacher };
+        let mut trainer = Trainer {
+            rows,
+            n_dim,
+            log_l,
+            ids: cloud.ids,
+            live,
+            outer: &outer,
+            #[cfg(feature = "gpu")]
+            shift: &shift,
+            options,
+            teacher,
+        };
         let mut clusters = Vec::with_capacity(separate.members().len());
         for (index, ellipsoid) in separate.members().iter().enumerate() {
             let from = before.and_then(|before| before.networks_near(ellipsoid, &shift));
@@ -359,8 +378,7 @@ impl NeuralBound {
                 Some(emulator) => {
                     let mut score = vec![0.0f32; index.len()];
                     // Bounds of a device are asked there.
-                    #[cfg_attr(not(feature = "gpu"), allow(irrefutable_let_patterns))]
-                    if let Networks::Threads(ensemble) = &emulator.networks {
+                    if let Some(ensemble) = emulator.networks.on_threads() {
                         ensemble.predict(&features, &mut score);
                     }
                     for (k, score) in index.into_iter().zip(score) {
@@ -391,6 +409,7 @@ struct Trainer<'a> {
     ids: &'a [usize],
     live: Live,
     outer: &'a Union,
+    #[cfg(feature = "gpu")]
     shift: &'a PhaseShift,
     options: &'a NeuralBoundOptions,
     teacher: Teacher<'a>,
@@ -470,15 +489,13 @@ impl Trainer<'_> {
         stream: Stream,
     ) -> Result<Taught, BoundError> {
         let (n_dim, n_networks, network) = (self.n_dim, self.options.n_networks, &self.options.network);
+        #[cfg(not(feature = "gpu"))]
+        let _ = ellipsoid;
         match &mut self.teacher {
             Teacher::Threads(pool) => {
                 let mut x = Vec::with_capacity(ids.len() * (n_dim + 1));
                 frame.chunks_exact(n_dim).for_each(|z| push_features(&mut x, z, quadratic));
-                let from = from.and_then(|from| match from {
-                    Networks::Threads(ensemble) => Some(ensemble),
-                    #[cfg(feature = "gpu")]
-                    Networks::Device(_) => None,
-                });
+                let from = from.and_then(Networks::on_threads);
                 let lesson = Lesson { x: &x, n_dim: n_dim + 1, y, ids };
                 let train = |from| Ensemble::train(lesson, n_networks, network, from, stream, pool);
                 let ensemble = match train(from) {

@@ -28,6 +28,9 @@ pub(crate) const RING: usize = 1 << 17;
 /// Counters of a cell: drawn, in the cell, accepted by the networks, held by a later bound.
 pub(crate) const COUNTERS: usize = 4;
 
+/// Cells that can be counted in one call of [`BoundKernels::draw`].
+pub(crate) const MAX_CELLS: usize = 1 << 12;
+
 /// No cell, no bound.
 pub(crate) const NONE: u32 = u32::MAX;
 
@@ -599,7 +602,7 @@ impl BoundKernels {
         let position = 8 * n_dim;
         let x = buffer("positions of a launch", position * ROWS_MAX, storage)?;
         let status = buffer("rows of a launch", 16 * ROWS_MAX, storage)?;
-        let n_counters = 1 << 14;
+        let n_counters = COUNTERS * MAX_CELLS;
         let counts = buffer("counters", 4 * n_counters, storage)?;
         let list = buffer("a list of rows", 4 * (ROWS_MAX + 1), storage)?;
         let totals = buffer("totals", 4 * (ROWS_MAX / DENSE_GROUP + 1), storage)?;
@@ -733,6 +736,11 @@ impl BoundKernels {
         &self.gpu
     }
 
+    /// Works through another handle of the same device.
+    pub(crate) fn set_gpu(&mut self, gpu: Arc<Gpu>) {
+        self.gpu = gpu;
+    }
+
     /// Takes rows of the ring to a batch, unless newer rows have taken the place of one of them: then nothing is done, and the answer is none.
     ///
     /// # Errors
@@ -766,7 +774,9 @@ impl BoundKernels {
 
     fn hand_over(&self, dispatches: &[Dispatch<'_>]) -> Result<(), DeviceError> {
         let commands = self.record(dispatches, |_| {})?;
-        self.gpu.scoped("bounds", 0, |_| drop(self.gpu.queue.submit([commands.finish()])))
+        self.gpu.scoped("bounds", 0, |_| {
+            self.gpu.queue.submit([commands.finish()]);
+        })
     }
 
     /// Adds points to those of the ledger: the first `n` rows of the batch where they were taken from the ring, else `positions` `[n, n_dim]`.
@@ -1029,8 +1039,10 @@ impl BoundKernels {
 
     /// Fits the size of the next launch to the time of one with `n` rows.
     fn pace(&mut self, n: usize, before: Instant) {
-        let possible = (n as f64 * (LAUNCH_S / before.elapsed().as_secs_f64().max(1e-6)).min(4.0)) as usize;
-        if n >= self.rows || possible < self.rows {
+        let seconds = before.elapsed().as_secs_f64();
+        let possible = (n as f64 * (LAUNCH_S / seconds.max(1e-6)).min(4.0)) as usize;
+        // A small launch that was quick says nothing of large ones.
+        if n >= self.rows || seconds > LAUNCH_S && possible < self.rows {
             self.rows = possible.next_multiple_of(GROUP).clamp(ROWS_LEAST, ROWS_MAX);
         }
     }

@@ -136,6 +136,7 @@ pub(crate) struct EvaluateKernel {
     signature: Signature,
     n_in: usize,
     n_out: usize,
+    #[cfg(feature = "testing")]
     rows_max: usize,
     state: Mutex<State>,
 }
@@ -237,7 +238,18 @@ impl EvaluateKernel {
         let rows_max = if signature.term { groups } else { groups * WORKGROUP };
         let rows_max = rows_max.min(storage / (8 * n_in.max(1))).min(storage / (4 * n_out)).max(1);
         let state = Mutex::new(State { buffers: None, rows: FIRST_ROWS.min(rows_max), rows_max });
-        let kernel = Self { gpu, pipeline, data, batch, signature, n_in, n_out, rows_max, state };
+        let kernel = Self {
+            gpu,
+            pipeline,
+            data,
+            batch,
+            signature,
+            n_in,
+            n_out,
+            #[cfg(feature = "testing")]
+            rows_max,
+            state,
+        };
         // No points: the driver compiles, and what follows is timed without it.
         let buffers = kernel.room(1)?;
         let commands = kernel.commands(&buffers, 0, Input::Packed(&[]))?;

@@ -16,8 +16,8 @@ mod transform;
 #[cfg(feature = "testing")]
 pub(crate) use bounds::bounds_wgsl;
 pub(crate) use bounds::{
-    Among, BoundKernels, BoundPlan, COUNTERS, ClusterPlan, DeviceBound, EllipsoidPlan, EmulatorPlan, NONE, Segment,
-    Weights, from_position, to_position,
+    Among, BoundKernels, BoundPlan, COUNTERS, ClusterPlan, DeviceBound, EllipsoidPlan, EmulatorPlan, MAX_CELLS, NONE,
+    Segment, Weights, from_position, to_position,
 };
 pub(crate) use evaluate::{BufferData, EvaluateKernel, EvaluateOptions, KernelError};
 #[cfg(feature = "testing")]

@@ -471,6 +471,11 @@ impl TrainKernel {
         Ok((&self.x.buffer, &self.y.buffer))
     }
 
+    /// Works through another handle of the same device.
+    pub(crate) fn set_gpu(&mut self, gpu: Arc<Gpu>) {
+        self.gpu = gpu;
+    }
+
     /// Weights `[n_networks, n_weights]`, each network as [`NetworkLayout`] says.
     pub(crate) fn weights(&self) -> &wgpu::Buffer {
         &self.weights

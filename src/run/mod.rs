@@ -22,7 +22,7 @@ use crate::batch::Evaluated;
 use crate::likelihood::{EvaluationError, Evaluator, Likelihood};
 use crate::posterior::Posterior;
 use crate::prior::Prior;
-use crate::sampler::{Sampler, Space};
+use crate::sampler::{Sampler, SamplerError, Space};
 use crate::samples::Phase;
 
 /// Observers are asked this often.
@@ -135,15 +135,25 @@ impl<'a> Run<'a> {
             periodic: self.prior.periodic_dims(),
             prior: self.prior.describe().iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
         };
-        let sampler_machine = tally.machines.open(Half::Sampler, &self.backends.sampler, Ok(()))?;
-        sampler.start(&space, &sampler_machine)?;
+        let mut sampler_machine = tally.machines.open(Half::Sampler, &self.backends.sampler, Ok(()))?;
+        match sampler.start(&space, &sampler_machine) {
+            Err(SamplerError::Device(error)) if self.backends.sampler == Backend::Auto => {
+                sampler_machine = tally.machines.open(Half::Sampler, &Backend::cpu(0), Ok(()))?;
+                tally.machines.notes.push(format!("sampler: auto took the CPU, for {error}"));
+                sampler.start(&space, &sampler_machine)?;
+            }
+            started => started?,
+        }
+        // Bounds that were begun on threads stay there, on the threads beside the device.
+        let status = sampler.status();
+        tally.machines.sampler_device = Some(status.device.unwrap_or_else(|| sampler_machine.threads_name()));
         let evaluator = self.open_likelihood(&likelihood, &mut tally.machines)?;
         tally.machines.notes.extend(evaluator.notes());
         precision::before_run(&evaluator)?;
         let ended = self.sample_on(sampler, &evaluator, &sampler_machine, start, tally);
         let (likelihood, sampling) = (evaluator.traffic(), sampler_machine.traffic());
         tally.device_use = DeviceUse {
-            train_device: sampler_machine.device_name(),
+            train_device: tally.machines.sampler_device.clone().unwrap_or_default(),
             train_bytes_uploaded: sampler.status().train_bytes_uploaded,
             dispatches: likelihood.dispatches + sampling.dispatches,
             host_waits: likelihood.host_waits + sampling.host_waits,

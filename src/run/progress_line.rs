@@ -113,6 +113,7 @@ mod tests {
             n_eff: 5000.0,
             n_eff_target: 10_000.0,
             train_s: 1.0,
+            device: None,
             train_bytes_uploaded: 0,
         };
         let progress = Progress {

@@ -93,6 +93,8 @@ pub struct SamplerStatus {
     pub n_eff_target: f64,
     /// CPU seconds of training, summed over threads; on a device, seconds by the clock.
     pub train_s: f64,
+    /// The device that draws and trains, in words; none on threads.
+    pub device: Option<String>,
     /// Bytes that went to a device for training.
     pub train_bytes_uploaded: u64,
 }

@@ -328,20 +328,26 @@ impl Gpu {
     }
 
     fn end_fetch_within(&self, what: &str, fetch: Fetch, limit: Duration) -> Result<Vec<u8>, DeviceError> {
+        let staging = fetch.staging.clone();
+        let read = self.mapped(what, fetch, limit);
+        // Also after an error: what is mapped, or waits for it, cannot be used again.
+        self.scoped(what, 0, |_| staging.unmap()).ok();
+        read
+    }
+
+    fn mapped(&self, what: &str, fetch: Fetch, limit: Duration) -> Result<Vec<u8>, DeviceError> {
         let Fetch { submission, mapped, staging, bytes } = fetch;
         self.wait(what, Some(submission), limit)?;
         let failed = |reason: String| DeviceError::Driver { adapter: self.name(), reason: format!("{what}: {reason}") };
         // The answer may come through the poll of another thread, and then a moment later.
-        let mapped = match mapped.into_inner().unwrap_or_else(PoisonError::into_inner).recv_timeout(self.timeout) {
-            Ok(mapped) => mapped.map_err(|error| failed(error.to_string())),
-            Err(_) => Err(failed("its memory was never mapped".to_owned())),
-        };
+        match mapped.into_inner().unwrap_or_else(PoisonError::into_inner).recv_timeout(self.timeout) {
+            Ok(mapped) => mapped.map_err(|error| failed(error.to_string()))?,
+            Err(_) => return Err(failed("its memory was never mapped".to_owned())),
+        }
         self.usable()?;
-        mapped?;
-        let copied = staging.get_mapped_range(..bytes).map(|view| view.to_vec()).map_err(|e| failed(e.to_string()));
-        staging.unmap();
+        let copied = staging.get_mapped_range(..bytes).map(|view| view.to_vec()).map_err(|e| failed(e.to_string()))?;
         self.tally.bytes_read_back.fetch_add(bytes, Ordering::Relaxed);
-        copied
+        Ok(copied)
     }
 
     /// Writes to a buffer of the device, before whatever is submitted next.

@@ -179,6 +179,8 @@ impl State {
         let min = log_l.iter().copied().fold(f64::INFINITY, f64::min);
         let (n_live, n_points_min) = (self.n_live(), self.n_points_min());
         let newest = self.shells.len() - 1;
+        // One that an error left behind.
+        self.shells.reject();
         let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
         let reopened = e.reopened.take();
         let mut at_will = reopened.is_some();
@@ -248,17 +250,17 @@ impl State {
             Err(BoundError::Device(error)) => return Err(error.into()),
             Err(error) => Err(error),
         };
-        let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
         match candidate {
             Ok(candidate) if self.shells.is_fit(&candidate, at_will) => {
-                e.n_rejected = 0;
-                e.n_enclosed = live_weight.len();
-                e.queue.clear();
-                e.transfer.clear();
                 let assigned: Vec<usize> =
                     (0..self.samples.len()).filter(|&id| self.samples.shell(id).is_some()).collect();
                 let rows = self.samples.select(&assigned);
                 let cells = self.shells.locate_in_candidate(rows.as_slice().unwrap_or(&[]), pool)?;
+                let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
+                e.n_rejected = 0;
+                e.n_enclosed = live_weight.len();
+                e.queue.clear();
+                e.transfer.clear();
                 for (id, cell) in assigned.into_iter().zip(cells) {
                     if let (Some(place), Some(cell)) = (self.samples.place(id), cell) {
                         e.transfer.entry((place, cell)).or_default().push_back(id);

@@ -409,6 +409,10 @@ impl Sampler for NeuralBoundSampler {
         }
         state.options = shape;
         state.pending = None;
+        if state.samples.is_empty() {
+            state.shells.open(machine, &self.options.network.hidden_layer_sizes, self.options.n_networks)?;
+        }
+        state.shells.go_on(machine);
         if let Stage::Sampling(sampling) = &mut state.stage {
             sampling.resume();
         }
@@ -438,8 +442,10 @@ impl Sampler for NeuralBoundSampler {
             let birth = if is_scout { f64::NAN } else { state.shells.threshold(place.shell as usize) };
             state.samples.push(&u.to_vec(), log_l, &derived.to_vec(), birth, place, phase);
         }
-        state.shells.append(&state.samples, evaluated.log_l.len())?;
-        state.learn(evaluated.log_l.len())
+        // What the points say is heard also where the device fails.
+        let appended = state.shells.append(&state.samples, evaluated.log_l.len());
+        state.learn(evaluated.log_l.len())?;
+        Ok(appended?)
     }
 
     fn samples(&self) -> &Samples {
@@ -482,6 +488,7 @@ impl Sampler for NeuralBoundSampler {
             n_eff: evidence.n_eff,
             n_eff_target: self.options.targets.n_eff,
             train_s,
+            device: self.state.as_ref().and_then(|state| state.shells.device_name()),
             train_bytes_uploaded: self.state.as_ref().map_or(0, |state| state.shells.train_bytes_uploaded()),
         }
     }

@@ -129,6 +129,12 @@ impl Shells {
         self.nest.is_at_home_on(machine)
     }
 
+    /// Goes on in another run on that machine; a candidate that an error left behind is forgotten.
+    pub(super) fn go_on(&mut self, machine: &Machine) {
+        self.reject();
+        self.nest.go_on(machine);
+    }
+
     /// The device that holds the bounds, in words.
     pub(super) fn device_name(&self) -> Option<String> {
         self.nest.device_name()
