@@ -67,7 +67,8 @@ type Fingerprint = (Vec<Vec<u64>>, Vec<Option<usize>>, Vec<Phase>, Value);
 /// Everything a result holds but seconds and the names of the machines.
 fn fingerprint(result: RunResult) -> Fingerprint {
     let mut json = result.to_json();
-    for key in ["timing", "likelihood_backend", "sampler_backend", "likelihood_device", "sampler_device"] {
+    for key in ["timing", "device_use", "likelihood_backend", "sampler_backend", "likelihood_device", "sampler_device"]
+    {
         assert!(json.as_object_mut().unwrap().remove(key).is_some(), "{key}");
     }
     let samples = result.samples();
