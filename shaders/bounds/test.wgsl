@@ -3,6 +3,14 @@
 // The status of a row: its cell in the bound that it was drawn from, or LP_NONE once it is out; the bound that holds it, and the cell there; its
 // workgroup in the draw.
 
+// A row of the list; LP_NONE behind its end.
+fn lp_listed(index: u32) -> u32 {
+    if (index >= lp_list[0]) {
+        return LP_NONE;
+    }
+    return lp_list[1u + index];
+}
+
 fn lp_load(row: u32) -> LpPoint {
     var x: LpPoint;
     for (var dim = 0u; dim < LP_DIM; dim++) {
@@ -16,11 +24,10 @@ fn lp_load(row: u32) -> LpPoint {
 @compute @workgroup_size(64)
 fn lp_test_own(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     lp_zero = lp_step.zero;
-    let index = id.x * 64u + local;
-    if (index >= lp_list[0]) {
+    let row = lp_listed(id.x * 64u + local);
+    if (row == LP_NONE) {
         return;
     }
-    let row = lp_list[1u + index];
     let status = lp_status[row];
     let about = lp_groups[2u * status.w + 1u];
     if (about.w != lp_step.bound) {
@@ -38,11 +45,10 @@ fn lp_test_own(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_i
 @compute @workgroup_size(64)
 fn lp_test_other(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     lp_zero = lp_step.zero;
-    let index = id.x * 64u + local;
-    if (index >= lp_list[0]) {
+    let row = lp_listed(id.x * 64u + local);
+    if (row == LP_NONE) {
         return;
     }
-    let row = lp_list[1u + index];
     let status = lp_status[row];
     if (status.x == LP_NONE || status.y != LP_NONE) {
         return;

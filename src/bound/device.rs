@@ -58,7 +58,8 @@ fn cluster_alone((ellipsoid, quadratic, shift): (&Ellipsoid, Option<&Quadratic>,
     BoundPlan { members: Vec::new(), shares: Vec::new(), clusters: vec![cluster], shift, is_cube: false }
 }
 
-fn train_options(options: &NetworkOptions) -> TrainOptions {
+/// The same options as the kernels have them.
+pub(crate) fn train_options(options: &NetworkOptions) -> TrainOptions {
     TrainOptions {
         learning_rate_init: options.learning_rate_init,
         learning_rate: match options.learning_rate {

@@ -13,6 +13,8 @@ mod tree;
 mod triangular;
 mod union;
 
+#[cfg(all(feature = "gpu", feature = "testing"))]
+pub(crate) use device::train_options;
 pub use ellipsoid::Ellipsoid;
 pub(crate) use nest::{Answer, Ask, CHUNK, Nest, Request};
 use neural::Drawn;

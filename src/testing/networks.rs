@@ -1,9 +1,10 @@
 //! The networks of a device for tests: the kernels of `kernel/train.rs` with weights and lessons from the host.
 
 use crate::backend::Gpu;
-use crate::kernel::{NetworkLayout, TrainKernel, TrainOptions, TrainSchedule, Weights, train_wgsl_texts};
+use crate::bound::train_options;
+use crate::kernel::{NetworkLayout, TrainKernel, Weights, train_wgsl_texts};
 use crate::rng::Stream;
-use crate::{DeviceError, GpuOptions, NetworkOptions, Schedule};
+use crate::{DeviceError, GpuOptions, NetworkOptions};
 
 /// WGSL of the random words and of the shuffle, to be tried by themselves.
 pub const PHILOX: &str = include_str!("../../shaders/philox.wgsl");
@@ -128,25 +129,6 @@ impl DeviceNetworks {
     pub fn spent(&self) -> [u64; 4] {
         let traffic = self.gpu.traffic();
         [traffic.dispatches, traffic.bytes_uploaded, traffic.bytes_read_back, traffic.host_waits]
-    }
-}
-
-fn train_options(options: &NetworkOptions) -> TrainOptions {
-    TrainOptions {
-        learning_rate_init: options.learning_rate_init,
-        learning_rate: match options.learning_rate {
-            Schedule::Constant => TrainSchedule::Constant,
-            Schedule::Linear => TrainSchedule::Linear,
-            Schedule::Cosine => TrainSchedule::Cosine,
-        },
-        batch_size: options.batch_size,
-        max_iter: options.max_iter,
-        max_steps: options.max_steps,
-        n_iter_no_change: options.n_iter_no_change,
-        tol: options.tol,
-        beta_1: options.beta_1,
-        beta_2: options.beta_2,
-        epsilon: options.epsilon,
     }
 }
 
