@@ -105,6 +105,11 @@ impl Samples {
         self.cell[id] = place.map_or(0, |place| place.cell);
     }
 
+    /// Makes room for a shell in front of `at`.
+    pub(crate) fn insert_shell(&mut self, at: usize) {
+        self.shell.iter_mut().filter(|shell| **shell >= at as u32 && **shell != NO_SHELL).for_each(|shell| *shell += 1);
+    }
+
     /// Counts every point so far as one of the exploration.
     pub(crate) fn reopen(&mut self) {
         self.phase.fill(Phase::Exploration);

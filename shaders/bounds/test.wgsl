@@ -41,7 +41,7 @@ fn lp_test_own(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_i
     }
 }
 
-// Rows that no bound holds so far, and that were drawn from a bound outside (ask 1) or inside of this one (ask 2), or were not drawn (ask 0).
+// Rows that no bound holds so far, and that were drawn from a bound outside of this one (ask 1) or from any other (ask 2), or were not drawn (ask 0).
 @compute @workgroup_size(64)
 fn lp_test_other(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     lp_zero = lp_step.zero;
@@ -56,7 +56,7 @@ fn lp_test_other(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation
     var counts = LP_NONE;
     if (lp_step.ask != 0u) {
         let about = lp_groups[2u * status.w + 1u];
-        if (about.w == lp_step.bound || (about.w < lp_step.bound) != (lp_step.ask == 1u)) {
+        if (about.w == lp_step.bound || (about.w > lp_step.bound && lp_step.ask == 1u)) {
             return;
         }
         counts = about.z;

@@ -258,6 +258,12 @@ impl DeviceNest {
         self.bounds.last().map_or(Ok(()), |on_device| self.kernels.rewrite(on_device, &Self::plan(bound).0))
     }
 
+    pub fn move_innermost_to(&mut self, at: usize) {
+        self.kernels.forget_ahead();
+        self.bounds[at..].rotate_right(1);
+        self.log_v_members[at..].rotate_right(1);
+    }
+
     pub fn truncate(&mut self, n: usize) {
         self.kernels.forget_ahead();
         self.bounds.truncate(n);
@@ -391,7 +397,7 @@ impl DeviceNest {
 fn among(ask: Ask) -> Among {
     match ask {
         Ask::Counts | Ask::Rows => Among::Nothing,
-        Ask::Holder => Among::Earlier,
+        Ask::Holder => Among::Others,
         Ask::Shell | Ask::ShellCounts => Among::Later,
     }
 }

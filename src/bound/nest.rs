@@ -47,7 +47,7 @@ pub(crate) enum Ask {
     Counts,
     /// Nothing.
     Rows,
-    /// Which of the bounds before this one holds the row, the innermost.
+    /// Which of the other bounds holds the row, the innermost.
     Holder,
     /// Whether a later bound holds the row: then it is dropped.
     Shell,
@@ -194,7 +194,7 @@ impl Nest {
         self.bounds.len()
     }
 
-    /// A bound of the live points of `cloud`, trained where the nest is; it follows the innermost. Cost: see [`NeuralBound`].
+    /// A bound of the live points of `cloud`, trained where the nest is; it follows the bound `before`. Cost: see [`NeuralBound`].
     ///
     /// # Errors
     /// [`BoundError`].
@@ -202,11 +202,12 @@ impl Nest {
         &mut self,
         cloud: Cloud<'_>,
         live: Live,
+        before: usize,
         options: &NeuralBoundOptions,
         stream: Stream,
         pool: &CpuPool,
     ) -> Result<NeuralBound, BoundError> {
-        let before = match self.bounds.last() {
+        let before = match self.bounds.get(before) {
             Some(Bound::Neural(bound)) => Some(&**bound),
             _ => None,
         };
@@ -264,6 +265,15 @@ impl Nest {
         }
         let _ = (samples, n);
         Ok(())
+    }
+
+    /// Moves the innermost bound to the place `at`, in front of those that were there.
+    pub fn move_innermost_to(&mut self, at: usize) {
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &mut self.device {
+            device.move_innermost_to(at);
+        }
+        self.bounds[at..].rotate_right(1);
     }
 
     /// Takes away the innermost bounds, so that `n` are left.
@@ -369,7 +379,10 @@ impl Nest {
         let mut holders = Vec::new();
         match ask {
             Ask::Counts | Ask::Rows => {}
-            Ask::Holder => holders = self.holders(&rows, 0..request.bound),
+            Ask::Holder => {
+                let others = (0..self.bounds.len()).filter(|k| *k != request.bound);
+                holders = self.holders(&rows, others);
+            }
             Ask::Shell | Ask::ShellCounts => {
                 cells.iter().for_each(|cell| counts[*cell as usize].shell.drawn += 1);
                 for later in &self.bounds[request.bound + 1..] {
@@ -414,7 +427,8 @@ impl Nest {
         Ok(pool.map_chunks(rows.len() / d, CHUNK as usize, chunk).concat())
     }
 
-    fn holders(&self, rows: &[f64], among: Range<usize>) -> Vec<Option<Place>> {
+    /// The last of the bounds `among` that holds each row.
+    fn holders(&self, rows: &[f64], among: impl DoubleEndedIterator<Item = usize>) -> Vec<Option<Place>> {
         let n_dim = self.n_dim;
         let mut holders = vec![None; rows.len() / n_dim];
         let mut open: Vec<usize> = (0..holders.len()).collect();

@@ -87,7 +87,8 @@ impl TestNest {
         let rows = self.samples.select(&ids);
         let cloud = Cloud { u: rows.view(), log_l: self.samples.log_l(), ids: &ids };
         let live = Live { threshold, at_edge: false, log_volume };
-        let bound = self.nest.enclose(cloud, live, &self.options, stream, self.machine.pool())?;
+        let innermost = self.nest.len() - 1;
+        let bound = self.nest.enclose(cloud, live, innermost, &self.options, stream, self.machine.pool())?;
         Ok(self.nest.push(bound)?)
     }
 

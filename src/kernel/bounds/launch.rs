@@ -27,8 +27,8 @@ pub(crate) enum Among {
     Nothing,
     /// Which later bound holds them: those that one does are dropped.
     Later,
-    /// Which earlier bound holds them.
-    Earlier,
+    /// Which other bound holds them.
+    Others,
 }
 
 /// What came of segments.
@@ -231,11 +231,11 @@ impl BoundKernels {
             step: Step { bound: bound as u32, ask, ..step },
         };
         dispatches.extend(own.iter().filter(|b| !bounds[**b].is_cube).map(|&b| test(&p.own, b, 0)));
-        let (outermost, innermost) = (own.first().copied().unwrap_or(0), own.last().copied().unwrap_or(0));
+        let outermost = own.first().copied().unwrap_or(0);
         match among {
             Among::Nothing => {}
             Among::Later => dispatches.extend((outermost + 1..bounds.len()).rev().map(|b| test(&p.other, b, 1))),
-            Among::Earlier => dispatches.extend((0..innermost).rev().map(|b| test(&p.other, b, 2))),
+            Among::Others => dispatches.extend((0..bounds.len()).rev().map(|b| test(&p.other, b, 2))),
         }
         let stays = if among == Among::Later { 2 } else { 1 };
         if keep_rows {

@@ -1,6 +1,7 @@
 //! Exploration: bounds are built inwards until the live points hold hardly any of the evidence.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 
 use ndarray::Array2;
 
@@ -37,44 +38,79 @@ const SHELL_SHARE_MIN: f64 = 1e-3;
 
 #[derive(Debug)]
 pub(super) struct Exploration {
+    /// What was left out and is explored now; none while it is everything.
+    region: Option<Region>,
     /// New points at or above the newest threshold; it starts below zero, so that the first bound waits for `n_live` more.
     n_update_iter: i64,
     n_like_iter: usize,
+    n_like: usize,
     n_like_checked: usize,
     /// Points that the newest bound took over, by where they were and their new cell; draws that fall there use them up.
     transfer: HashMap<(Place, u32), VecDeque<usize>>,
     queue: VecDeque<Tagged>,
-    /// The draws of the batch that waits for its log L, in order, with the point that stands in where one does.
-    asked: Vec<(Tagged, Option<usize>)>,
+    /// The draws of the batch that waits for its log L, in order.
+    asked: Vec<(Tagged, Fate)>,
+    /// Draws so far, and those of them that were points of the newest shell.
+    n_drawn: usize,
+    n_own: usize,
     n_rejected: usize,
     f_live: f64,
     finished: bool,
     /// Live points that the newest bound was built around.
     n_enclosed: usize,
-    /// The next bound goes around all points from this log L on, of which bounds left some outside: it need not be smaller.
-    reopened: Option<f64>,
+}
+
+/// What becomes of a draw from the newest bound.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    /// Its log L is asked for.
+    Asked,
+    /// This point, which the newest bound took over, stands in for it.
+    StandIn(usize),
+    /// A later bound holds it.
+    Elsewhere,
+}
+
+/// What earlier bounds left out: bounds of its own are built around it. They take it from the bounds that hold it, and nothing from those that left it out.
+#[derive(Debug, Clone)]
+pub(super) struct Region {
+    /// Points of it, by id, with log L at or above `level`.
+    pub(super) found: Vec<usize>,
+    pub(super) level: f64,
+    /// Logarithm of the volume that they stand for, as far as it is known.
+    pub(super) log_volume: f64,
+    /// Part of the evidence that it holds, as far as it is known.
+    pub(super) share: f64,
+    /// The place of its first bound among all: behind those that hold it.
+    pub(super) at: usize,
+    /// Whether that bound is there.
+    pub(super) is_enclosed: bool,
 }
 
 impl Exploration {
     pub(super) fn new(options: &Options) -> Self {
         Self {
+            region: None,
             n_update_iter: -(options.n_live as i64),
             n_like_iter: 0,
+            n_like: 0,
             n_like_checked: 0,
             transfer: HashMap::new(),
             queue: VecDeque::new(),
             asked: Vec::new(),
+            n_drawn: 0,
+            n_own: 0,
             n_rejected: 0,
             f_live: 1.0,
             finished: false,
             n_enclosed: 0,
-            reopened: None,
         }
     }
 
-    /// Exploration that opens again around the points from `level` on: a bound is due at once.
-    pub(super) fn reopened(options: &Options, level: f64) -> Self {
-        Self { n_update_iter: i64::MAX, reopened: Some(level), ..Self::new(options) }
+    /// Exploration of what was left out: a bound is due at once.
+    pub(super) fn of_region(options: &Options, region: Region) -> Self {
+        let f_live = region.share.min(1.0);
+        Self { n_update_iter: i64::MAX, f_live, region: Some(region), ..Self::new(options) }
     }
 }
 
@@ -111,14 +147,18 @@ impl State {
     /// Nothing is counted before the answers are there: see [`Self::settle`].
     fn fill(&mut self, n: usize, pool: &CpuPool) -> Result<bool, SamplerError> {
         const N_EMPTY_MAX: usize = 100;
+        const N_WANTED_MAX: usize = 10_000;
         let Stage::Exploration(e) = &mut self.stage else { return Ok(false) };
-        let newest = (self.shells.len() - 1) as u32;
+        let newest = self.shells.newest() as u32;
         let (mut rows, mut place, mut slots) = (Vec::new(), Vec::new(), Vec::new());
         let (mut n_rows, mut n_empty) = (0, 0);
         while !e.finished && n_rows < n {
             let Some(draw) = e.queue.pop_front() else {
                 let tag = e.transfer.values().any(|t| !t.is_empty());
-                e.queue.extend(self.shells.draw_newest(n - n_rows, tag, pool)?);
+                // Where later bounds hold most of it, more draws are needed.
+                let part = (e.n_own + 1) as f64 / (e.n_drawn + 1) as f64;
+                let wanted = (((n - n_rows) as f64 / part) as usize).min(N_WANTED_MAX.max(n));
+                e.queue.extend(self.shells.draw_newest(wanted, tag, pool)?);
                 n_empty = if e.queue.is_empty() { n_empty + 1 } else { 0 };
                 if n_empty == N_EMPTY_MAX {
                     self.warnings
@@ -127,14 +167,18 @@ impl State {
                 }
                 continue;
             };
-            let stand_in = draw.before.and_then(|b| e.transfer.get_mut(&(b, draw.cell))).and_then(VecDeque::pop_front);
-            if stand_in.is_none() {
+            let stands_in = |other: Place| e.transfer.get_mut(&(other, draw.cell)).and_then(VecDeque::pop_front);
+            let fate = match draw.other {
+                Some(other) if other.shell > newest => Fate::Elsewhere,
+                other => other.and_then(stands_in).map_or(Fate::Asked, Fate::StandIn),
+            };
+            if matches!(fate, Fate::Asked) {
                 place.push(Place { shell: newest, cell: draw.cell });
                 rows.extend_from_slice(&draw.u);
                 slots.extend(draw.slot);
                 n_rows += 1;
             }
-            e.asked.push((draw, stand_in));
+            e.asked.push((draw, fate));
         }
         if e.finished && n_rows == 0 {
             self.settle(0);
@@ -154,36 +198,63 @@ impl State {
     /// A draw counts when it is a point of its shell, and not before. Those behind the last evaluated row wait in front of the
     /// queue: the next batch begins with them, so that where a batch was cut off does not change what is drawn.
     pub(super) fn settle(&mut self, n: usize) {
-        let newest = (self.shells.len() - 1) as u32;
+        let newest = self.shells.newest() as u32;
         let Stage::Exploration(e) = &mut self.stage else { return };
-        let mut fresh = e.asked.iter().enumerate().filter(|(_, (_, stand_in))| stand_in.is_none()).map(|(k, _)| k);
-        let end = fresh.nth(n).unwrap_or(e.asked.len());
-        for (draw, stand_in) in e.asked.drain(end..).rev() {
-            if let (Some(id), Some(before)) = (stand_in, draw.before) {
-                e.transfer.entry((before, draw.cell)).or_default().push_front(id);
+        let asked = e.asked.iter().enumerate().filter(|(_, (_, fate))| matches!(fate, Fate::Asked));
+        let end = asked.map(|(k, _)| k).nth(n).unwrap_or(e.asked.len());
+        for (draw, fate) in e.asked.drain(end..).rev() {
+            if let (Fate::StandIn(id), Some(other)) = (fate, draw.other) {
+                e.transfer.entry((other, draw.cell)).or_default().push_front(id);
             }
             e.queue.push_front(draw);
         }
-        for (draw, stand_in) in e.asked.drain(..) {
+        e.n_drawn += e.asked.len();
+        for (draw, fate) in e.asked.drain(..) {
             self.shells.count_exploration_draw(draw.cell);
-            if let Some(id) = stand_in {
+            e.n_own += usize::from(!matches!(fate, Fate::Elsewhere));
+            if let Fate::StandIn(id) = fate {
                 self.samples.set_place(id, Some(Place { shell: newest, cell: draw.cell }));
             }
         }
     }
 
+    /// The shells that the exploration is about.
+    fn explored(&self) -> Range<u32> {
+        let newest = self.shells.newest() as u32;
+        match &self.stage {
+            Stage::Exploration(Exploration { region: Some(region), .. }) if region.is_enclosed => {
+                region.at as u32..newest + 1
+            }
+            Stage::Exploration(Exploration { region: Some(_), .. }) => 0..0,
+            _ => 0..newest + 1,
+        }
+    }
+
+    /// log L of the points that the exploration is about, `-inf` for all others, `[n_points]`.
+    fn log_l_explored(&self) -> Vec<f64> {
+        let all = self.samples.log_l();
+        let Stage::Exploration(Exploration { region: Some(region), .. }) = &self.stage else { return all.to_vec() };
+        let explored = self.explored();
+        let points = all.iter().zip(self.samples.shells());
+        let of_shell = |(l, shell): (&f64, &u32)| if explored.contains(shell) { *l } else { f64::NEG_INFINITY };
+        let mut log_l: Vec<f64> = points.map(of_shell).collect();
+        region.found.iter().for_each(|&id| log_l[id] = all[id]);
+        log_l
+    }
+
     /// Tries to build the next bound around the live points; without one, exploration goes on in the newest shell.
     fn next_bound(&mut self, pool: &CpuPool) -> Result<(), SamplerError> {
-        let log_l = self.samples.log_l();
+        let log_l = self.log_l_explored();
         let max = log_l.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let min = log_l.iter().copied().fold(f64::INFINITY, f64::min);
         let (n_live, n_points_min) = (self.n_live(), self.n_points_min());
-        let newest = self.shells.len() - 1;
+        let newest = self.shells.newest();
         // One that an error left behind.
         self.shells.reject();
         let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
-        let reopened = e.reopened.take();
-        let mut at_will = reopened.is_some();
+        let at = e.region.as_ref().filter(|region| !region.is_enclosed).map_or(newest + 1, |region| region.at);
+        let left_out = e.region.clone().filter(|region| !region.is_enclosed);
+        let mut at_will = left_out.is_some();
         if max > f64::NEG_INFINITY && max == min {
             // A constant likelihood.
             e.finished = true;
@@ -200,17 +271,18 @@ impl State {
         }
         let regions = self.shells.regions(&self.samples, true);
         let log_weight = shell_log_weights(&regions.volumes, &vec![0.0; log_l.len()], &regions.of_point);
+        let is_of_another = |id: usize| e.region.is_some() && log_l[id] == f64::NEG_INFINITY;
         // Relative to the heaviest above the newest threshold, since volumes may be below any number.
-        let above = log_weight.iter().zip(log_l).filter(|(_, l)| **l >= self.shells.threshold(newest));
+        let above = log_weight.iter().zip(&log_l).filter(|(_, l)| **l >= self.shells.threshold(newest));
         let heaviest = above.map(|(w, _)| *w).fold(f64::NEG_INFINITY, f64::max).max(f64::MIN);
-        let weight: Vec<f64> = log_weight.iter().map(|w| (w - heaviest).exp()).collect();
+        let weight = |id: usize| if is_of_another(id) { 0.0 } else { (log_weight[id] - heaviest).exp() };
+        let weight: Vec<f64> = (0..log_l.len()).map(weight).collect();
         let n_least = (n_live / 2).max(n_points_min);
-        // Points of earlier bounds that reach deeper do not make a region that was just found better known.
-        let n_enough = if self.shells.is_behind() { usize::MAX } else { self.options.n_live.max(self.n_enough()) };
+        let n_enough = self.options.n_live.max(self.n_enough());
         let current = self.shells.threshold(newest);
-        let threshold = match reopened {
-            Some(log_l) => Some(Threshold { log_l, plateau_skipped: false }),
-            None => threshold(log_l, &weight, current, n_enough, n_least, n_points_min),
+        let threshold = match &left_out {
+            Some(region) => Some(Threshold { log_l: region.level, plateau_skipped: false }),
+            None => threshold(&log_l, &weight, current, n_enough, n_least, n_points_min),
         };
         let Some(threshold) = threshold else {
             let n_infinite = log_l.iter().filter(|l| **l == f64::NEG_INFINITY).count();
@@ -223,20 +295,20 @@ impl State {
             }
             return Ok(());
         };
-        let is_tie = reopened.is_some_and(|level| log_l.iter().filter(|l| **l == level).count() > 1);
+        let is_tie = left_out.as_ref().is_some_and(|region| log_l.iter().filter(|l| **l == region.level).count() > 1);
         let is_live = |(_, l): &(&f64, &f64)| **l >= threshold.log_l;
-        let live_weight: Vec<f64> = log_weight.iter().zip(log_l).filter(is_live).map(|(w, _)| *w).collect();
+        let live_weight: Vec<f64> = log_weight.iter().zip(&log_l).filter(is_live).map(|(w, _)| *w).collect();
         let live = Live {
             threshold: threshold.log_l,
             at_edge: threshold.plateau_skipped || threshold.log_l == max || is_tie,
-            log_volume: log_sum_exp(&live_weight),
+            log_volume: left_out.as_ref().map_or_else(|| log_sum_exp(&live_weight), |region| region.log_volume),
         };
         let options = self.bound_options();
-        let ids = self.for_bound(live.threshold, live_weight.len(), &weight);
+        let ids = self.for_bound(live.threshold, &log_l, &log_weight);
         let rows = self.samples.select(&ids);
-        let log_l: Vec<f64> = ids.iter().map(|&id| log_l[id]).collect();
+        let log_l: Vec<f64> = ids.iter().map(|&id| self.samples.log_l()[id]).collect();
         let cloud = Cloud { u: rows.view(), log_l: &log_l, ids: &ids };
-        let built = self.shells.enclose(cloud, live, &options, pool);
+        let built = self.shells.enclose(cloud, live, at - 1, &options, pool);
         let candidate = match built {
             Ok(bound) => {
                 self.train_s += bound.train_s();
@@ -252,8 +324,10 @@ impl State {
         };
         match candidate {
             Ok(candidate) if self.shells.is_fit(&candidate, at_will) => {
-                let assigned: Vec<usize> =
-                    (0..self.samples.len()).filter(|&id| self.samples.shell(id).is_some()).collect();
+                // Points of later bounds stay there.
+                let assigned: Vec<usize> = (0..self.samples.len())
+                    .filter(|&id| self.samples.shell(id).is_some_and(|shell| shell < at))
+                    .collect();
                 let rows = self.samples.select(&assigned);
                 let cells = self.shells.locate_in_candidate(rows.as_slice().unwrap_or(&[]), pool)?;
                 let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
@@ -261,21 +335,30 @@ impl State {
                 e.n_enclosed = live_weight.len();
                 e.queue.clear();
                 e.transfer.clear();
+                (e.n_drawn, e.n_own) = (0, 0);
                 for (id, cell) in assigned.into_iter().zip(cells) {
                     if let (Some(place), Some(cell)) = (self.samples.place(id), cell) {
                         e.transfer.entry((place, cell)).or_default().push_back(id);
                         self.samples.set_place(id, None);
                     }
                 }
-                self.shells.accept(candidate);
+                let of_region = e.region.is_some();
+                if let Some(region) = &mut e.region {
+                    region.is_enclosed = true;
+                }
+                self.samples.insert_shell(at);
+                self.shells.accept(candidate, at, of_region);
             }
             failed => {
                 self.shells.reject();
-                if reopened.is_some() {
+                if left_out.is_some() {
                     self.give_up_reopening();
+                    let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
+                    e.finished = true;
+                    return Ok(());
                 }
                 let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
-                self.shells.raise_last_threshold(live.threshold);
+                self.shells.raise_newest_threshold(live.threshold);
                 e.n_rejected += 1;
                 if e.n_rejected == N_REJECTED_MAX {
                     e.finished = true;
@@ -293,33 +376,44 @@ impl State {
         Ok(())
     }
 
-    /// The points that a bound is built from: all, but of many more live points than are needed only a sample that is uniform in volume, and what scouts
-    /// found.
-    fn for_bound(&self, threshold: f64, n_live: usize, weight: &[f64]) -> Vec<usize> {
-        let log_l = self.samples.log_l();
-        let most = MANY_LIVE * self.options.n_live.max(self.n_enough());
-        if n_live <= most {
-            return (0..log_l.len()).collect();
+    /// The points that a bound is built from, by id: those with log L below the threshold, and the live ones, but of many more than are needed only a
+    /// sample that is uniform in volume.
+    ///
+    /// `log_l` `[n_points]` is `-inf` for points that the exploration is not about: those above the threshold are left to the bounds that hold them.
+    /// `log_weight` is the logarithm of the volume that each point stands for.
+    fn for_bound(&self, threshold: f64, log_l: &[f64], log_weight: &[f64]) -> Vec<usize> {
+        let mut chosen: Vec<bool> = self.samples.log_l().iter().map(|l| *l < threshold).collect();
+        let mut live: Vec<usize> = (0..log_l.len()).filter(|&id| log_l[id] >= threshold).collect();
+        let thinned = self.thinned(&live, log_weight);
+        if thinned.len() >= self.options.n_live / 2 {
+            // What scouts found has no weight.
+            live.retain(|&id| self.samples.place(id).is_none());
+            live.extend(thinned);
         }
-        let live = || (0..log_l.len()).filter(|&id| log_l[id] >= threshold);
+        live.into_iter().for_each(|id| chosen[id] = true);
+        (0..log_l.len()).filter(|&id| chosen[id]).collect()
+    }
+
+    /// A sample of the points `ids` that is uniform in volume, if there are many more than a bound is built from.
+    fn thinned(&self, ids: &[usize], log_weight: &[f64]) -> Vec<usize> {
+        let most = MANY_LIVE * self.options.n_live.max(self.n_enough());
+        if ids.len() <= most {
+            return Vec::new();
+        }
+        let heaviest = ids.iter().map(|&id| log_weight[id]).fold(f64::MIN, f64::max);
+        let weight: Vec<f64> = ids.iter().map(|&id| (log_weight[id] - heaviest).exp()).collect();
         // Each with the probability `scale * weight`, one at most, so that they are `most` on average.
         let mut scale = 1.0;
         for _ in 0..N_SCALINGS {
-            let n: f64 = live().map(|id| (scale * weight[id]).min(1.0)).sum();
+            let n: f64 = weight.iter().map(|weight| (scale * weight).min(1.0)).sum();
             scale *= most as f64 / n;
         }
-        let thinned = systematic(live().map(|id| (id, (scale * weight[id]).min(1.0))));
-        if thinned.len() < self.options.n_live / 2 {
-            return (0..log_l.len()).collect();
-        }
-        let mut chosen: Vec<bool> = log_l.iter().map(|l| *l < threshold).collect();
-        thinned.iter().chain(&self.guides).for_each(|&id| chosen[id] = true);
-        (0..log_l.len()).filter(|&id| chosen[id]).collect()
+        systematic(ids.iter().zip(weight).map(|(&id, weight)| (id, (scale * weight).min(1.0))))
     }
 
     /// Looks at the `n_new` points that just came in.
     pub(super) fn learn(&mut self, n_new: usize) -> Result<(), SamplerError> {
-        let newest = self.shells.threshold(self.shells.len() - 1);
+        let newest = self.shells.threshold(self.shells.newest());
         let n = self.samples.len();
         let Stage::Exploration(e) = &mut self.stage else {
             self.learn_from_scouts(n_new);
@@ -327,16 +421,21 @@ impl State {
             return Ok(());
         };
         e.n_like_iter += n_new;
+        e.n_like += n_new;
         e.n_update_iter += self.samples.log_l()[n - n_new..].iter().filter(|l| **l >= newest).count() as i64;
         // The share changes slowly and its cost grows with the number of points: not every batch.
-        if n > self.options.n_live && n >= e.n_like_checked + (self.options.n_live / 10).max(n / 50) {
-            e.n_like_checked = n;
-            let (f_live, effective) = self.live_share();
-            let behind = self.shells.is_behind();
+        let known = e.n_like;
+        if known > self.n_live() {
             let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
-            e.f_live = f_live;
-            // A few points that carry the rest would leave a heavy tail to the sampling phase.
-            e.finished |= !behind && f_live <= self.options.targets.f_live * effective;
+            if known >= e.n_like_checked + (self.options.n_live / 10).max(known / 50) {
+                e.n_like_checked = known;
+                if let Some((f_live, effective)) = self.live_share() {
+                    let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
+                    e.f_live = f_live;
+                    // A few points that carry the rest would leave a heavy tail to the sampling phase.
+                    e.finished |= f_live <= self.options.targets.f_live * effective;
+                }
+            }
         }
         Ok(())
     }
@@ -345,7 +444,7 @@ impl State {
     /// little. Bounds of many cells need points for each.
     fn n_live(&self) -> usize {
         let part = (SHARE_FACTOR * self.f_live().sqrt()).clamp(N_LIVE_LEAST, 1.0);
-        let for_cells = 2 * self.shells.n_cells_max() * self.n_points_min();
+        let for_cells = 2 * self.shells.n_cells_max(self.explored()) * self.n_points_min();
         ((self.options.n_live as f64 * part) as usize).max(for_cells.min(self.options.n_live))
     }
 
@@ -354,34 +453,32 @@ impl State {
         self.n_live().max(self.shells.n_cells_newest() * self.n_points_min())
     }
 
-    /// Share of the evidence that the live points hold, those of highest log L, and the part of them that is effective.
-    fn live_share(&self) -> (f64, f64) {
-        let mut n_live = self.n_live();
-        if self.shells.is_behind() {
-            let newest = self.shells.threshold(self.shells.len() - 1);
-            let points = self.samples.log_l().iter().zip(self.samples.shells());
-            n_live = n_live.max(points.filter(|(l, shell)| **l >= newest && **shell != NO_SHELL).count());
-        }
+    /// Share of the evidence that the live points hold, those of highest log L that the exploration is about, and the part of them that is effective; none
+    /// where there are too few.
+    fn live_share(&self) -> Option<(f64, f64)> {
+        let n_live = self.n_live();
+        let explored = self.explored();
         let regions = self.shells.regions(&self.samples, true);
         let log_weight = shell_log_weights(&regions.volumes, self.samples.log_l(), &regions.of_point);
-        let points = self.samples.log_l().iter().zip(log_weight).zip(&regions.of_point);
+        let total = log_sum_exp(&log_weight);
+        let points = self.samples.log_l().iter().zip(log_weight).zip(self.samples.shells());
         let mut points: Vec<(f64, f64)> =
-            points.filter(|(_, region)| **region != NO_SHELL).map(|((l, w), _)| (*l, w)).collect();
+            points.filter(|(_, shell)| explored.contains(shell)).map(|((l, w), _)| (*l, w)).collect();
         if points.len() <= n_live {
-            return (1.0, 1.0);
+            return None;
         }
         points.select_nth_unstable_by(n_live - 1, |a, b| b.0.total_cmp(&a.0));
-        let weights: Vec<f64> = points.iter().map(|(_, w)| *w).collect();
-        let (total, live) = (log_sum_exp(&weights), log_sum_exp(&weights[..n_live]));
+        let weights: Vec<f64> = points[..n_live].iter().map(|(_, w)| *w).collect();
+        let live = log_sum_exp(&weights);
         if live == f64::NEG_INFINITY {
-            return (1.0, 1.0);
+            return None;
         }
         // (mean L)^2 / mean L^2 over the volume that they stand for.
         let moment = |power: f64| {
             let points = points[..n_live].iter().filter(|(l, _)| *l > f64::NEG_INFINITY);
             log_sum_exp(&points.map(|(l, w)| w + power * l).collect::<Vec<_>>())
         };
-        ((live - total).exp(), (2.0 * live - moment(-1.0) - moment(1.0)).exp())
+        Some(((live - total).exp(), (2.0 * live - moment(-1.0) - moment(1.0)).exp()))
     }
 
     /// Ends the exploration: shells with next to nothing in them go, bounds and counts of the exploration stay as they are from here on.

@@ -278,8 +278,8 @@ struct State {
     train_s: f64,
     /// Times that exploration opened again around something that was left out.
     n_reopened: usize,
-    /// Points that were found outside of bounds: new bounds are built from all of them.
-    guides: Vec<usize>,
+    /// Levels around which no bound was found to have cut anything.
+    n_rungs_patrolled: usize,
     warnings: Vec<String>,
 }
 
@@ -310,7 +310,7 @@ impl State {
             pending: None,
             train_s: 0.0,
             n_reopened: 0,
-            guides: Vec::new(),
+            n_rungs_patrolled: 0,
             warnings: Vec::new(),
         }
     }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use ndarray::Array2;
 
-use super::exploration::Exploration;
+use super::exploration::{Exploration, Region};
 use super::{Pending, SamplerError, Stage, State};
 use crate::backend::CpuPool;
 use crate::math::log_sum_exp;
@@ -40,8 +40,9 @@ const SCALE_LEAST: f64 = 0.01;
 const PATROL_CALLS: f64 = 0.2;
 const PATROL_CALLS_HIGHER: f64 = 0.05;
 
-/// Points of the posterior that the patrol starts from.
+/// Points of the posterior that the patrol starts from; at the lowest level, where a thin end is to be found, one for so many calls where that is more.
 const N_POSTERIOR: usize = 2000;
+const CALLS_PER_START: usize = 40;
 
 /// Scouts that walk on from what was found, for each 1000 live points, and steps of each.
 const N_SCOUTS: usize = 50;
@@ -52,12 +53,16 @@ const ACCEPTED: std::ops::Range<f64> = 0.15..0.35;
 const SCALE_FACTOR: f64 = 1.5;
 
 /// Exploration opens again when more of the posterior than this lies outside, in units of the error of log Z aimed at; what a patrol cannot see
-/// is nothing to aim at.
-const LOST_SHARE: f64 = 0.1;
+/// is nothing to aim at. When it may not, the run is warned of more than that.
+const LOST_SHARE: f64 = 0.03;
+const LOST_SHARE_WARNED: f64 = 0.1;
 const N_EFF_MOST: f64 = 1e5;
 
+/// What was left out is taken to have the same part of the volume above a level as it has of the evidence, but no less than this.
+const VOLUME_LEAST: f64 = 1e-3;
+
 /// Times that exploration opens again at most.
-const N_REOPENED_MAX: usize = 10;
+const N_REOPENED_MAX: usize = 20;
 
 /// The stream of scouts, beside those that train; beside those of its rounds, the one that tells what is lost.
 const SCOUT_STREAM: u64 = 1 << 32;
@@ -146,7 +151,8 @@ impl State {
             });
             first = ids.len() - n_above.count();
         }
-        let posterior = systematic(ids.iter().zip(&weight).map(|(id, w)| (*id, w * N_POSTERIOR as f64 / total)));
+        let n_posterior = if rung == 0 { N_POSTERIOR.max(log_l.len() / CALLS_PER_START) } else { N_POSTERIOR };
+        let posterior = systematic(ids.iter().zip(&weight).map(|(id, w)| (*id, w * n_posterior as f64 / total)));
         let share_above = weight[first.min(ids.len())..].iter().sum::<f64>() / total;
         let level = ids.get(first).filter(|_| share_above >= SHARE_ABOVE && rung < N_LEVELS_MAX).map(|id| log_l[*id]);
         let cover = level.map(|level| {
@@ -155,7 +161,7 @@ impl State {
                 return Cover { level, log_v_most: log_v + DEPTH_HIGHER };
             }
             // Ellipsoids alone may be larger: what the bound for this level holds is inside.
-            let of_level = (0..self.shells.len()).rev().find(|&k| self.shells.threshold(k) <= level).unwrap_or(0);
+            let of_level = self.shells.deepest(level);
             Cover { level, log_v_most: self.shells.log_bounds()[of_level].max(log_v + DEPTH) }
         });
         (posterior, cover)
@@ -196,7 +202,7 @@ impl State {
 
     /// What the innermost bound should hold.
     pub(super) fn top(&self) -> Cover {
-        let innermost = self.shells.len() - 1;
+        let innermost = self.shells.deepest(f64::INFINITY);
         let log_v = self.shells.log_bounds()[innermost];
         Cover { level: self.shells.threshold(innermost), log_v_most: log_v + DEPTH }
     }
@@ -210,13 +216,15 @@ impl State {
         let top = self.top();
         let (found, _) = self.left_out(&top, true);
         if found.is_empty() {
-            return self.patrol_from(0, bulk, pool);
+            return self.patrol_from(self.n_rungs_patrolled, bulk, pool);
         }
         let scouting = self.scouting(top, posterior, found, f64::INFINITY);
         self.stage = Stage::Scouting(Scouting { n_rounds: 1, ..scouting });
         Ok(())
     }
 
+    /// Bounds around what was left out take nothing from those that left it out: no lower rung needs another patrol.
+    ///
     /// Patrols the first rung from `rung` on whose cover is smaller than the cube; freezes the bounds when there is none.
     fn patrol_from(&mut self, rung: usize, bulk: Option<Cover>, pool: &CpuPool) -> Result<(), SamplerError> {
         for rung in rung.. {
@@ -437,12 +445,16 @@ impl State {
         let lost = known.max(self.lost(pool)?);
         let Stage::Scouting(scouting) = &self.stage else { return Ok(()) };
         if scouting.found.is_empty() || lost < self.lost_most() {
+            self.n_rungs_patrolled = rung + 1;
             return self.patrol_from(rung + 1, bulk, pool);
         }
         let (found, frozen) = (scouting.found.clone(), scouting.frozen);
-        self.guides.extend(found);
+        let rows: Vec<f64> = found.iter().flat_map(|&id| self.samples.row(id)).copied().collect();
+        let at = self.shells.innermost_holder(&rows, pool)? + 1;
+        let log_volume = cover.log_v_most + lost.clamp(VOLUME_LEAST, 1.0).ln();
+        let region = Region { found, level: cover.level, log_volume, share: lost, at, is_enclosed: false };
         self.n_reopened += 1;
-        if !self.may_reopen() {
+        if !self.may_reopen() && lost >= self.lost_most() * LOST_SHARE_WARNED / LOST_SHARE {
             self.warnings.push(format!(
                 "exploration was opened again {N_REOPENED_MAX} times around what bounds had left out, and no more: log Z may be too low; raise n_live"
             ));
@@ -450,8 +462,9 @@ impl State {
         if frozen {
             self.shells.reopen(&self.samples);
             self.samples.reopen();
+            self.n_rungs_patrolled = 0;
         }
-        self.stage = Stage::Exploration(Exploration::reopened(&self.options, cover.level));
+        self.stage = Stage::Exploration(Exploration::of_region(&self.options, region));
         Ok(())
     }
 }
@@ -579,6 +592,7 @@ mod tests {
         let (mut sampler, machine) = explored(0.5);
         let state = sampler.state.as_mut().unwrap();
         let n = state.samples.len();
+        state.n_rungs_patrolled = 0;
         state.patrol(machine.pool()).unwrap();
         while state.scout(machine.pool(), usize::MAX).unwrap() {
             step_scouts(state, 0.5);

@@ -1,5 +1,7 @@
 //! The nested bounds, what was counted of their volumes, and draws from the shells between them.
 
+use std::ops::Range;
+
 use crate::backend::{CpuPool, DeviceError, Machine};
 use crate::batch::Proposal;
 use crate::bound::{Answer, Ask, BoundError, CHUNK, Cloud, Live, Nest, NeuralBound, NeuralBoundOptions, Request};
@@ -23,6 +25,8 @@ pub(super) struct Shells {
     /// Bounds ever drawn from, candidates among them: each has its own random stream.
     n_created: u64,
     shells: Vec<Shell>,
+    /// The one that came last: the innermost, but for bounds around what others had left out.
+    newest: usize,
     /// One bound for each shell, and one more while there is a candidate.
     nest: Nest,
     /// Draws of the newest bound that a device makes ahead.
@@ -32,6 +36,8 @@ pub(super) struct Shells {
 #[derive(Debug)]
 struct Shell {
     threshold: f64,
+    /// It is about a region that earlier bounds had left out, and says nothing of the rest.
+    of_region: bool,
     stream: Stream,
     /// Draws from the whole bound so far.
     next_draw: u64,
@@ -88,20 +94,28 @@ pub(super) struct Candidate {
     shell: Shell,
 }
 
-/// A row drawn from the newest bound, its cell there, and where it would have been before that bound came.
+/// A row drawn from the newest bound.
 #[derive(Debug)]
 pub(super) struct Tagged {
     pub(super) u: Vec<f64>,
     /// Where it lies on the device, if it does.
     pub(super) slot: Option<u64>,
     pub(super) cell: u32,
-    pub(super) before: Option<Place>,
+    /// What other bound holds it, if that was asked: where it was before this bound came, or a later one, to which it belongs.
+    pub(super) other: Option<Place>,
 }
 
 impl Shells {
     pub(super) fn unit_cube(n_dim: usize, stream: Stream) -> Self {
-        let mut shells =
-            Self { n_dim, stream, n_created: 0, shells: Vec::new(), nest: Nest::unit_cube(n_dim), ahead: None };
+        let mut shells = Self {
+            n_dim,
+            stream,
+            n_created: 0,
+            shells: Vec::new(),
+            newest: 0,
+            nest: Nest::unit_cube(n_dim),
+            ahead: None,
+        };
         let shell = shells.shell(f64::NEG_INFINITY);
         shells.shells.push(shell);
         shells
@@ -116,7 +130,7 @@ impl Shells {
         self.n_created += 1;
         let stream = self.stream.substream(self.n_created);
         let cells = self.nest.log_v_members(self.nest.len() - 1).into_iter().map(cell).collect();
-        Shell { threshold, stream, next_draw: 0, cells }
+        Shell { threshold, of_region: false, stream, next_draw: 0, cells }
     }
 
     /// Goes to the machine where bounds are drawn from and asked, if nothing was drawn yet.
@@ -144,9 +158,13 @@ impl Shells {
         self.shells.len()
     }
 
+    pub(super) fn newest(&self) -> usize {
+        self.newest
+    }
+
     /// Cells of the newest bound.
     pub(super) fn n_cells_newest(&self) -> usize {
-        self.shells.last().map_or(1, |s| s.cells.len())
+        self.shells[self.newest].cells.len()
     }
 
     /// Logarithm of the volume of each bound, by the counts of the exploration.
@@ -154,22 +172,28 @@ impl Shells {
         self.shells.iter().map(Shell::log_bound).collect()
     }
 
-    /// A bound of the live points of `cloud`, to follow the newest.
+    /// A bound of the live points of `cloud`, to follow the bound `before`.
     pub(super) fn enclose(
         &mut self,
         cloud: Cloud<'_>,
         live: Live,
+        before: usize,
         options: &NeuralBoundOptions,
         pool: &CpuPool,
     ) -> Result<NeuralBound, BoundError> {
         let stream = self.training_stream();
-        self.nest.enclose(cloud, live, options, stream, pool)
+        self.nest.enclose(cloud, live, before, options, stream, pool)
     }
 
-    /// Whether the newest bound does not reach as deep as an earlier one.
-    pub(super) fn is_behind(&self) -> bool {
-        let newest = self.shells.last().map_or(f64::NEG_INFINITY, |s| s.threshold);
-        self.shells.iter().any(|s| s.threshold > newest)
+    /// The deepest of the shells that are about everything, with a threshold of at most `level`.
+    pub(super) fn deepest(&self, level: f64) -> usize {
+        self.shells.iter().rposition(|s| !s.of_region && s.threshold <= level).unwrap_or(0)
+    }
+
+    /// The innermost shell that holds any of `rows` `[n, n_dim]`.
+    pub(super) fn innermost_holder(&mut self, rows: &[f64], pool: &CpuPool) -> Result<usize, DeviceError> {
+        let holders = self.nest.locate(rows, 0..self.shells.len(), pool)?;
+        Ok(holders.into_iter().flatten().map(|place| place.shell as usize).max().unwrap_or(0))
     }
 
     /// Which of `rows` `[n, n_dim]` lie in a shell whose bound has a volume, as a logarithm, of at most `log_v_most`.
@@ -180,9 +204,9 @@ impl Shells {
         Ok(holders.into_iter().map(|place| place.is_some_and(|p| log_v[p.shell as usize] <= log_v_most)).collect())
     }
 
-    /// Most cells that any of the bounds has.
-    pub(super) fn n_cells_max(&self) -> usize {
-        self.shells.iter().map(|s| s.cells.len()).max().unwrap_or(1)
+    /// Most cells that any of some bounds has.
+    pub(super) fn n_cells_max(&self, bounds: Range<u32>) -> usize {
+        self.shells[bounds.start as usize..bounds.end as usize].iter().map(|s| s.cells.len()).max().unwrap_or(1)
     }
 
     /// The stream that trains the next candidate.
@@ -194,16 +218,15 @@ impl Shells {
         self.shells[shell].threshold
     }
 
-    pub(super) fn raise_last_threshold(&mut self, threshold: f64) {
-        if let Some(last) = self.shells.last_mut() {
-            last.threshold = last.threshold.max(threshold);
-        }
+    pub(super) fn raise_newest_threshold(&mut self, threshold: f64) {
+        let newest = &mut self.shells[self.newest];
+        newest.threshold = newest.threshold.max(threshold);
     }
 
     /// Whether the candidate can be drawn from, and is smaller than the newest bound as far as both were counted, or of `any_size`.
     pub(super) fn is_fit(&self, candidate: &Candidate, any_size: bool) -> bool {
         const N_KEPT_MIN: u64 = 100;
-        let newest = self.shells.last().map_or(0.0, Shell::log_bound);
+        let newest = self.shells[self.newest].log_bound();
         let kept: u64 = candidate.shell.cells.iter().map(|c| c.exploration.network.kept).sum();
         kept >= N_KEPT_MIN && (any_size || candidate.shell.log_bound() < newest)
     }
@@ -273,12 +296,15 @@ impl Shells {
         self.nest.truncate(self.shells.len());
     }
 
-    pub(super) fn accept(&mut self, candidate: Candidate) {
+    /// The candidate becomes the newest bound, at the place `at`; those that were there from `at` on come after it.
+    pub(super) fn accept(&mut self, candidate: Candidate, at: usize, of_region: bool) {
         self.ahead = None;
-        self.shells.push(candidate.shell);
+        self.newest = at;
+        self.nest.move_innermost_to(at);
+        self.shells.insert(at, Shell { of_region, ..candidate.shell });
     }
 
-    /// About `n` rows of the newest bound, uniform in each of its cells, with the place each was in before (when `tag` asks for it).
+    /// About `n` rows of the newest bound, uniform in each of its cells, with the other bound that holds each (when `tag` asks for it, or a bound comes later).
     pub(super) fn draw_newest(&mut self, n: usize, tag: bool, pool: &CpuPool) -> Result<Vec<Tagged>, DeviceError> {
         let (requests, ask) = match self.ahead.take() {
             Some(ahead) => ahead,
@@ -291,11 +317,11 @@ impl Shells {
             let holders = answer.holders.into_iter().chain(std::iter::repeat(None));
             let slots = answer.slots.into_iter().map(Some).chain(std::iter::repeat(None));
             let tagged = answer.rows.chunks_exact(self.n_dim).zip(&answer.cells).zip(holders).zip(slots);
-            let row = |(((u, cell), before), slot): (((&[f64], &u32), _), _)| Tagged {
+            let row = |(((u, cell), other), slot): (((&[f64], &u32), _), _)| Tagged {
                 u: u.to_vec(),
                 slot,
                 cell: *cell,
-                before,
+                other,
             };
             rows.extend(tagged.map(row));
         }
@@ -313,7 +339,7 @@ impl Shells {
     /// Draws of the newest bound for about `n` rows, which from here on are made.
     fn requests_for_newest(&mut self, n: usize, tag: bool) -> (Vec<Request>, Ask) {
         const N_DRAWS_MAX: f64 = 1e6;
-        let bound = self.shells.len() - 1;
+        let bound = self.newest;
         let newest = &mut self.shells[bound];
         let mut requests = Vec::new();
         for (index, share) in newest.shares().into_iter().enumerate().filter(|(_, share)| *share > 0.0) {
@@ -324,7 +350,7 @@ impl Shells {
             let stream = newest.stream.substream(FIRST_CELL_STREAM + index as u64);
             requests.push(Request { bound, stream, range, cell: Some(index) });
         }
-        (requests, if tag { Ask::Holder } else { Ask::Rows })
+        (requests, if tag || bound + 1 < self.shells.len() { Ask::Holder } else { Ask::Rows })
     }
 
     /// Lets a device draw the next rows of the newest bound while the likelihood is at work; on threads nothing is done.
@@ -350,9 +376,7 @@ impl Shells {
 
     /// One more draw of the newest bound went into its shell.
     pub(super) fn count_exploration_draw(&mut self, cell: u32) {
-        if let Some(newest) = self.shells.last_mut() {
-            newest.cells[cell as usize].exploration.shell.drawn += 1;
-        }
+        self.shells[self.newest].cells[cell as usize].exploration.shell.drawn += 1;
     }
 
     /// Starts the sampling phase with the shells that `keep` names; later draws come from streams that the exploration never touched.
@@ -361,6 +385,7 @@ impl Shells {
     /// anew, by draws without likelihood calls.
     pub(super) fn freeze(&mut self, keep: &[bool], pool: &CpuPool) -> Result<(), DeviceError> {
         self.ahead = None;
+        self.newest = 0;
         const N_RECOUNT: u64 = 32 * CHUNK;
         const N_TOLD: u64 = 100;
         let mut kept = keep.iter();
