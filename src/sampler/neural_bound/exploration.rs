@@ -35,6 +35,7 @@ const N_SCALINGS: usize = 50;
 /// evidence: finding points in it would cost more draws than it is worth.
 const SHELL_FRACTION_MIN: f64 = 0.01;
 const SHELL_SHARE_MIN: f64 = 1e-3;
+const REGION_FRACTION_MIN: f64 = 1e-4;
 
 #[derive(Debug)]
 pub(super) struct Exploration {
@@ -136,8 +137,9 @@ impl State {
         }
         let due = e.n_update_iter >= n_update || e.n_like_iter >= n_like_new_bound;
         if due && self.samples.len() > self.options.n_live {
-            (e.n_update_iter, e.n_like_iter) = (0, 0);
             self.next_bound(pool)?;
+            let Stage::Exploration(e) = &mut self.stage else { return Ok(false) };
+            (e.n_update_iter, e.n_like_iter) = (0, 0);
         }
         self.fill(self.options.n_batch.min(max_points), pool)
     }
@@ -147,16 +149,17 @@ impl State {
     /// Nothing is counted before the answers are there: see [`Self::settle`].
     fn fill(&mut self, n: usize, pool: &CpuPool) -> Result<bool, SamplerError> {
         const N_EMPTY_MAX: usize = 100;
-        const N_WANTED_MAX: usize = 10_000;
+        const N_WANTED_MAX: usize = 100_000;
+        const N_ELSEWHERE_MAX: usize = 1_000_000;
         let Stage::Exploration(e) = &mut self.stage else { return Ok(false) };
         let newest = self.shells.newest() as u32;
         let (mut rows, mut place, mut slots) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut n_rows, mut n_empty) = (0, 0);
+        let (mut n_rows, mut n_empty, mut n_elsewhere) = (0, 0, 0);
         while !e.finished && n_rows < n {
             let Some(draw) = e.queue.pop_front() else {
                 let tag = e.transfer.values().any(|t| !t.is_empty());
                 // Where later bounds hold most of it, more draws are needed.
-                let part = (e.n_own + 1) as f64 / (e.n_drawn + 1) as f64;
+                let part = (e.n_own + n_rows + 1) as f64 / (e.n_drawn + n_rows + n_elsewhere + 1) as f64;
                 let wanted = (((n - n_rows) as f64 / part) as usize).min(N_WANTED_MAX.max(n));
                 e.queue.extend(self.shells.draw_newest(wanted, tag, pool)?);
                 n_empty = if e.queue.is_empty() { n_empty + 1 } else { 0 };
@@ -169,7 +172,12 @@ impl State {
             };
             let stands_in = |other: Place| e.transfer.get_mut(&(other, draw.cell)).and_then(VecDeque::pop_front);
             let fate = match draw.other {
-                Some(other) if other.shell > newest => Fate::Elsewhere,
+                Some(other) if other.shell > newest => {
+                    n_elsewhere += 1;
+                    // Next to nothing of the bound is its own: nothing worth having was left out there.
+                    e.finished |= n_elsewhere == N_ELSEWHERE_MAX;
+                    Fate::Elsewhere
+                }
                 other => other.and_then(stands_in).map_or(Fate::Asked, Fate::StandIn),
             };
             if matches!(fate, Fate::Asked) {
@@ -271,15 +279,16 @@ impl State {
         }
         let regions = self.shells.regions(&self.samples, true);
         let log_weight = shell_log_weights(&regions.volumes, &vec![0.0; log_l.len()], &regions.of_point);
-        let is_of_another = |id: usize| e.region.is_some() && log_l[id] == f64::NEG_INFINITY;
+        let of_region = e.region.is_some();
+        let is_of_another = |id: usize| of_region && log_l[id] == f64::NEG_INFINITY;
         // Relative to the heaviest above the newest threshold, since volumes may be below any number.
-        let above = log_weight.iter().zip(&log_l).filter(|(_, l)| **l >= self.shells.threshold(newest));
+        let current = self.shells.threshold(newest);
+        let above = log_weight.iter().zip(&log_l).filter(|(_, l)| **l >= current);
         let heaviest = above.map(|(w, _)| *w).fold(f64::NEG_INFINITY, f64::max).max(f64::MIN);
         let weight = |id: usize| if is_of_another(id) { 0.0 } else { (log_weight[id] - heaviest).exp() };
         let weight: Vec<f64> = (0..log_l.len()).map(weight).collect();
         let n_least = (n_live / 2).max(n_points_min);
         let n_enough = self.options.n_live.max(self.n_enough());
-        let current = self.shells.threshold(newest);
         let threshold = match &left_out {
             Some(region) => Some(Threshold { log_l: region.level, plateau_skipped: false }),
             None => threshold(&log_l, &weight, current, n_enough, n_least, n_points_min),
@@ -293,6 +302,10 @@ impl State {
                     needed: n_points_min,
                 });
             }
+            // Without a likelihood that is finite anywhere a region has no next bound.
+            let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
+            e.n_rejected += usize::from(of_region);
+            e.finished |= e.n_rejected == N_REJECTED_MAX;
             return Ok(());
         };
         let is_tie = left_out.as_ref().is_some_and(|region| log_l.iter().filter(|l| **l == region.level).count() > 1);
@@ -342,7 +355,6 @@ impl State {
                         self.samples.set_place(id, None);
                     }
                 }
-                let of_region = e.region.is_some();
                 if let Some(region) = &mut e.region {
                     region.is_enclosed = true;
                 }
@@ -351,13 +363,12 @@ impl State {
             }
             failed => {
                 self.shells.reject();
-                if left_out.is_some() {
-                    self.give_up_reopening();
-                    let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
+                let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
+                if let Some(region) = left_out {
                     e.finished = true;
+                    self.give_up_region(region.share);
                     return Ok(());
                 }
-                let Stage::Exploration(e) = &mut self.stage else { return Ok(()) };
                 self.shells.raise_newest_threshold(live.threshold);
                 e.n_rejected += 1;
                 if e.n_rejected == N_REJECTED_MAX {
@@ -485,15 +496,18 @@ impl State {
     pub(super) fn freeze(&mut self, bulk: Option<Cover>, pool: &CpuPool) -> Result<(), SamplerError> {
         let evidence = self.evidence(true);
         let fraction = self.shells.exploration_fractions(&self.samples);
-        let holds_something = |(s, fraction): (&ShellEvidence, &f64)| {
-            s.n_points > 0 && (*fraction >= SHELL_FRACTION_MIN || (s.log_z - evidence.log_z).exp() >= SHELL_SHARE_MIN)
+        let holds_something = |(k, (s, fraction)): (usize, (&ShellEvidence, &f64))| {
+            let share = (s.log_z - evidence.log_z).exp();
+            // A region is there for what little it holds, and most of its bounds may be held by others.
+            let in_region =
+                self.shells.is_of_region(k) && *fraction >= REGION_FRACTION_MIN && share >= 0.1 * self.lost_most();
+            s.n_points > 0 && (*fraction >= SHELL_FRACTION_MIN || share >= SHELL_SHARE_MIN || in_region)
         };
-        let mut keep: Vec<bool> = evidence.shells.iter().zip(&fraction).map(holds_something).collect();
+        let mut keep: Vec<bool> = evidence.shells.iter().zip(&fraction).enumerate().map(holds_something).collect();
         // Outside the first bound there is no shell to take over: if the cube's is empty, the first bound goes instead.
-        if let [outermost, first, ..] = &mut keep[..]
-            && !*outermost
-        {
-            *first = false;
+        let first = (1..keep.len()).find(|&k| !self.shells.is_of_region(k));
+        if let Some(first) = first.filter(|_| !keep[0]) {
+            keep[first] = false;
         }
         if let Some(outermost) = keep.first_mut() {
             *outermost = true;

@@ -5,7 +5,8 @@ use ndarray::Array2;
 use super::scouting::Cover;
 use super::{Pending, SamplerError, Stage, State};
 use crate::backend::CpuPool;
-use crate::evidence::{Evidence, ShellEvidence};
+use crate::evidence::{Evidence, ShellEvidence, ShellVolume};
+use crate::math::log_sum_exp;
 use crate::samples::Place;
 
 /// Member draws of one request at most; a shell that needs more gets them in later rounds.
@@ -50,6 +51,8 @@ pub(super) struct Sampling {
     /// How many points each shell should get, in relative terms, by the word of the exploration alone. Were it for the fresh points to say, a shell whose first
     /// ones happen to be low would get no more, and stay low, while one that is high by chance gets more until it is right.
     need: Vec<f64>,
+    /// How many draws its volume should get, in relative terms, by the same word and for the same reason.
+    volume_need: Vec<f64>,
     /// Rounds of requests in a row that brought nothing.
     n_fruitless: usize,
 }
@@ -59,7 +62,15 @@ const N_FRUITLESS_MAX: usize = 20;
 
 impl Sampling {
     pub(super) fn new(n_like_exploration: usize, f_live: f64, bulk: Option<Cover>) -> Self {
-        Self { n_like_exploration, f_live, bulk, shell_yield: Vec::new(), need: Vec::new(), n_fruitless: 0 }
+        Self {
+            n_like_exploration,
+            f_live,
+            bulk,
+            shell_yield: Vec::new(),
+            need: Vec::new(),
+            volume_need: Vec::new(),
+            n_fruitless: 0,
+        }
     }
 
     pub(super) fn n_like_exploration(&self) -> usize {
@@ -92,10 +103,17 @@ impl State {
         }
         loop {
             if matches!(&self.stage, Stage::Sampling(sampling) if sampling.need.is_empty()) {
-                let need = self.shell_need(&self.evidence(true));
+                let explored = self.evidence(true);
+                let need = self.shell_need(&explored);
                 let Stage::Sampling(sampling) = &mut self.stage else { return Ok(()) };
                 sampling.need = need;
-                sampling.shell_yield = self.shells.exploration_yield(&self.samples);
+                let shell_yield = self.shells.exploration_yield(&self.samples);
+                sampling.shell_yield =
+                    shell_yield.into_iter().map(|y| y.clamp(1.0 / N_DRAWS_MAX as f64, 1.0)).collect();
+                // One draw adds `(1 - p) / p` to the relative variance of a volume that a part `p` of them hits.
+                let volume_need =
+                    |(s, y): (&ShellEvidence, &f64)| share(s.log_z, explored.log_z) * (1.0 / y - 1.0).sqrt();
+                sampling.volume_need = explored.shells.iter().zip(&sampling.shell_yield).map(volume_need).collect();
             }
             let wanted = self.wanted(max_points);
             let Stage::Sampling(sampling) = &mut self.stage else { return Ok(()) };
@@ -113,7 +131,7 @@ impl State {
             let requests: Vec<(usize, u64)> = wanted
                 .iter()
                 .map(|&(shell, n)| {
-                    let draws = n as f64 / sampling.shell_yield[shell].max(1.0 / N_DRAWS_MAX as f64);
+                    let draws = n as f64 / sampling.shell_yield[shell];
                     (shell, (draws.ceil() as u64).clamp(1, N_DRAWS_MAX))
                 })
                 .collect();
@@ -147,7 +165,8 @@ impl State {
     /// Draws from the shells without evaluating anything where their volumes add much to the variance of log Z; says whether it did.
     ///
     /// With `M_i` draws, shell `i` adds `s_i^2 c_i / M_i`, where `s_i` is its share of the evidence and `c_i` the relative variance for one draw. For a
-    /// given number of draws the sum is least with `M_i` in proportion to `s_i sqrt(c_i)`.
+    /// given number of draws the sum is least with `M_i` in proportion to `s_i sqrt(c_i)`. The exploration says what that is: were it for the draws to say, a volume that comes out small
+    /// would get fewer draws, and stay small.
     fn sharpen_volumes(&mut self, pool: &CpuPool) -> Result<bool, SamplerError> {
         if !self.every_shell_sampled() {
             return Ok(false);
@@ -158,16 +177,17 @@ impl State {
         if evidence.error_terms.volume() <= target {
             return Ok(false);
         }
+        let Stage::Sampling(Sampling { volume_need, .. }) = &self.stage else { return Ok(false) };
         let volumes = self.shells.regions(&self.samples, false).volumes;
         let drawn: Vec<f64> = self.shells.sampling_draws().into_iter().map(|n| n as f64).collect();
-        let weight: Vec<f64> = (evidence.shells.iter().zip(&volumes).zip(&drawn))
-            .map(|((s, v), n)| share(s.log_z, evidence.log_z) * (v.relative_variance() * n).sqrt())
-            .map(|weight| if weight.is_finite() { weight } else { 0.0 })
-            .collect();
-        // A little beyond the target, so that chance seldom asks for another round.
-        let scale = 1.1 * weight.iter().sum::<f64>() / target;
+        // So many in all that the sum comes to the target, for what is known now; a little more, so that chance seldom asks for another round.
+        let variance = |((s, v), (n, need)): ((&ShellEvidence, &ShellVolume), (&f64, &f64))| {
+            share(s.log_z, evidence.log_z).powi(2) * v.relative_variance() * n / need.max(1e-300)
+        };
+        let of_shells = evidence.shells.iter().zip(&volumes).zip(drawn.iter().zip(volume_need));
+        let scale = 1.1 * of_shells.map(variance).filter(|v| v.is_finite()).sum::<f64>() / target;
         let room = VOLUME_DRAWS_MAX * evidence.n_points as f64 - drawn.iter().sum::<f64>();
-        let missing: Vec<f64> = weight.iter().zip(&drawn).map(|(w, n)| (w * scale - n).max(0.0)).collect();
+        let missing: Vec<f64> = volume_need.iter().zip(&drawn).map(|(need, n)| (need * scale - n).max(0.0)).collect();
         let all: f64 = missing.iter().sum();
         let part = (room / all).min(1.0);
         let requests: Vec<(usize, u64)> = missing
@@ -215,11 +235,15 @@ impl State {
         }
         if fresh.max_weight_share > SPIKE_SHARE.max(SPIKE_POINTS / fresh.n_points as f64) {
             let log_weight = self.log_weights(false);
-            let heaviest = (0..log_weight.len()).max_by(|&a, &b| log_weight[a].total_cmp(&log_weight[b]));
-            if let Some(id) = heaviest {
-                let top = self.top();
-                let level = top.level.min(self.samples.log_l()[id]);
-                self.scout_from(vec![id], Cover { level, log_v_most: top.log_v_most });
+            let log_z = log_sum_exp(&log_weight);
+            let is_spike = |id: &usize| log_weight[*id] - log_z > SPIKE_SHARE.ln();
+            let spike: Vec<usize> = (0..log_weight.len()).filter(is_spike).collect();
+            // A peak stands out from everything else that was met, and no bound knows of it.
+            let others = (0..log_weight.len()).filter(|id| !is_spike(id)).map(|id| self.samples.log_l()[id]);
+            let lowest = spike.iter().map(|&id| self.samples.log_l()[id]).fold(f64::INFINITY, f64::min);
+            let level = others.fold(self.top().level, f64::max).min(lowest);
+            if !spike.is_empty() {
+                self.scout_from(spike, Cover { level, log_v_most: f64::NEG_INFINITY, ..self.top() });
             }
         }
     }
@@ -233,16 +257,19 @@ impl State {
         let current = self.evidence(!targets.discard_exploration);
         let fresh = self.evidence(false);
         let n_fresh: usize = fresh.n_points;
-        let Stage::Sampling(Sampling { need, .. }) = &self.stage else { return Vec::new() };
+        let Stage::Sampling(Sampling { need, shell_yield, .. }) = &self.stage else { return Vec::new() };
+        // Points to be expected of the draws so far: were those counted that came, a volume that comes out small would get more draws than others.
+        let draws = self.shells.sampling_draws().into_iter().zip(shell_yield);
+        let expected: Vec<f64> = draws.map(|(n, part)| n as f64 * part).collect();
         let plan: Vec<f64> = if self.every_shell_sampled() {
             let now = self.shell_need(&fresh);
             let surprised = |(need, now): (&f64, f64)| if now > SURPRISE * need { now } else { *need };
             let need: Vec<f64> = need.iter().zip(now).map(surprised).collect();
             // So many that the scatter of the fresh points gives `n_eff`.
-            let scatter = |(s, need): (&ShellEvidence, &f64)| {
-                share(s.log_z, fresh.log_z).powi(2) * s.n_points as f64 / (s.n_eff * need).max(1e-300)
+            let scatter = |((s, need), expected): ((&ShellEvidence, &f64), &f64)| {
+                share(s.log_z, fresh.log_z).powi(2) * expected / (s.n_eff * need).max(1e-300)
             };
-            let scale = targets.n_eff * fresh.shells.iter().zip(&need).map(scatter).sum::<f64>();
+            let scale = targets.n_eff * fresh.shells.iter().zip(&need).zip(&expected).map(scatter).sum::<f64>();
             need.iter().map(|need| need * scale).collect()
         } else {
             let total: f64 = need.iter().sum();
@@ -255,8 +282,10 @@ impl State {
         if !below_floor && !short || max_points == 0 {
             return Vec::new();
         }
-        let deficit: Vec<f64> =
-            plan.iter().zip(&current.shells).map(|(p, s)| (p - s.n_points as f64).max(0.0)).collect();
+        let explored =
+            current.shells.iter().zip(&fresh.shells).map(|(all, fresh)| (all.n_points - fresh.n_points) as f64);
+        let known: Vec<f64> = explored.zip(&expected).map(|(explored, expected)| explored + expected).collect();
+        let deficit: Vec<f64> = plan.iter().zip(&known).map(|(plan, known)| (plan - known).max(0.0)).collect();
         let missing: f64 = deficit.iter().sum();
         // Each round at most doubles what is there, so that a surprise is met while it is cheap.
         let budget =
@@ -268,11 +297,8 @@ impl State {
             .collect();
         // The plan is met but the target is not: one more batch where it helps most.
         if wanted.iter().sum::<usize>() < self.options.n_batch {
-            let gain = |s: &ShellEvidence| {
-                let points = s.n_points.max(1) as f64;
-                share(s.log_z, current.log_z) / (points * s.n_eff.max(1.0)).sqrt()
-            };
-            let best = (0..wanted.len()).max_by(|&a, &b| gain(&current.shells[a]).total_cmp(&gain(&current.shells[b])));
+            let lack = |k: usize| plan[k] / known[k].max(1.0);
+            let best = (0..wanted.len()).max_by(|&a, &b| lack(a).total_cmp(&lack(b)));
             if let Some(best) = best {
                 wanted[best] += self.options.n_batch;
             }

@@ -73,6 +73,8 @@ const LOST_STREAM: u64 = 1 << 32;
 pub(super) struct Cover {
     /// Points with log L at or above it.
     pub(super) level: f64,
+    /// Logarithm of the volume where they are.
+    pub(super) log_v: f64,
     /// They should lie in shells of bounds whose volume, as a logarithm, is at most this.
     pub(super) log_v_most: f64,
 }
@@ -152,17 +154,22 @@ impl State {
             first = ids.len() - n_above.count();
         }
         let n_posterior = if rung == 0 { N_POSTERIOR.max(log_l.len() / CALLS_PER_START) } else { N_POSTERIOR };
+        // Part of a plateau is no level: what lies strictly above it is.
+        if first > 0 && ids.get(first).is_some_and(|id| log_l[*id] == log_l[ids[first - 1]]) {
+            let plateau = log_l[ids[first]];
+            first = (first..ids.len()).find(|&k| log_l[ids[k]] > plateau).unwrap_or(ids.len());
+        }
         let posterior = systematic(ids.iter().zip(&weight).map(|(id, w)| (*id, w * n_posterior as f64 / total)));
         let share_above = weight[first.min(ids.len())..].iter().sum::<f64>() / total;
         let level = ids.get(first).filter(|_| share_above >= SHARE_ABOVE && rung < N_LEVELS_MAX).map(|id| log_l[*id]);
         let cover = level.map(|level| {
             let log_v = log_sum_exp(&log_volume[first..]);
             if rung > 0 {
-                return Cover { level, log_v_most: log_v + DEPTH_HIGHER };
+                return Cover { level, log_v, log_v_most: log_v + DEPTH_HIGHER };
             }
             // Ellipsoids alone may be larger: what the bound for this level holds is inside.
             let of_level = self.shells.deepest(level);
-            Cover { level, log_v_most: self.shells.log_bounds()[of_level].max(log_v + DEPTH) }
+            Cover { level, log_v, log_v_most: self.shells.log_bounds()[of_level].max(log_v + DEPTH) }
         });
         (posterior, cover)
     }
@@ -182,17 +189,19 @@ impl State {
     }
 
     /// Part of the posterior that may lie outside.
-    fn lost_most(&self) -> f64 {
+    pub(super) fn lost_most(&self) -> f64 {
         LOST_SHARE / self.options.targets.n_eff.min(N_EFF_MOST).sqrt()
     }
 
-    /// Exploration does not open again: it was to no avail.
-    pub(super) fn give_up_reopening(&mut self) {
-        self.n_reopened = N_REOPENED_MAX;
-        self.warnings.push(
-            "part of the posterior lies outside of the bounds and no bound could be put around it: log Z may be too low; raise n_live"
-                .into(),
-        );
+    /// What was left out could not be enclosed.
+    pub(super) fn give_up_region(&mut self, share: f64) {
+        self.n_rungs_patrolled += 1;
+        if share >= self.lost_most() * LOST_SHARE_WARNED / LOST_SHARE {
+            self.warnings.push(
+                "part of the posterior lies outside of the bounds and no bound could be put around it: log Z may be too low; raise n_live"
+                    .into(),
+            );
+        }
     }
 
     /// Whether exploration may open again.
@@ -204,7 +213,7 @@ impl State {
     pub(super) fn top(&self) -> Cover {
         let innermost = self.shells.deepest(f64::INFINITY);
         let log_v = self.shells.log_bounds()[innermost];
-        Cover { level: self.shells.threshold(innermost), log_v_most: log_v + DEPTH }
+        Cover { level: self.shells.threshold(innermost), log_v, log_v_most: log_v + DEPTH }
     }
 
     /// Sends scouts out at the end of the exploration: from points that the innermost bound left out, else across the borders around the posterior.
@@ -214,11 +223,11 @@ impl State {
             return self.freeze(bulk, pool);
         }
         let top = self.top();
-        let (found, _) = self.left_out(&top, true);
-        if found.is_empty() {
+        let (found, share) = self.left_out(&top, true);
+        if found.is_empty() || share < self.lost_most() {
             return self.patrol_from(self.n_rungs_patrolled, bulk, pool);
         }
-        let scouting = self.scouting(top, posterior, found, f64::INFINITY);
+        let scouting = self.scouting(top, posterior, found, share);
         self.stage = Stage::Scouting(Scouting { n_rounds: 1, ..scouting });
         Ok(())
     }
@@ -448,10 +457,14 @@ impl State {
             self.n_rungs_patrolled = rung + 1;
             return self.patrol_from(rung + 1, bulk, pool);
         }
-        let (found, frozen) = (scouting.found.clone(), scouting.frozen);
+        let (mut found, frozen) = (scouting.found.clone(), scouting.frozen);
+        if found.len() < self.n_points_min() {
+            // They outline nothing: with all that is as good.
+            found = (0..self.samples.len()).filter(|&id| self.samples.log_l()[id] >= cover.level).collect();
+        }
         let rows: Vec<f64> = found.iter().flat_map(|&id| self.samples.row(id)).copied().collect();
         let at = self.shells.innermost_holder(&rows, pool)? + 1;
-        let log_volume = cover.log_v_most + lost.clamp(VOLUME_LEAST, 1.0).ln();
+        let log_volume = cover.log_v + lost.clamp(VOLUME_LEAST, 1.0).ln();
         let region = Region { found, level: cover.level, log_volume, share: lost, at, is_enclosed: false };
         self.n_reopened += 1;
         if !self.may_reopen() && lost >= self.lost_most() * LOST_SHARE_WARNED / LOST_SHARE {

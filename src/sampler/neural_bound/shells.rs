@@ -185,6 +185,10 @@ impl Shells {
         self.nest.enclose(cloud, live, before, options, stream, pool)
     }
 
+    pub(super) fn is_of_region(&self, shell: usize) -> bool {
+        self.shells[shell].of_region
+    }
+
     /// The deepest of the shells that are about everything, with a threshold of at most `level`.
     pub(super) fn deepest(&self, level: f64) -> usize {
         self.shells.iter().rposition(|s| !s.of_region && s.threshold <= level).unwrap_or(0)
@@ -388,12 +392,22 @@ impl Shells {
         self.newest = 0;
         const N_RECOUNT: u64 = 32 * CHUNK;
         const N_TOLD: u64 = 100;
+        let of_region: Vec<bool> = self.shells.iter().map(|s| s.of_region).collect();
         let mut kept = keep.iter();
         self.shells.retain(|_| kept.next().copied().unwrap_or(true));
         self.nest.retain(keep);
         let index = |k: usize| keep[..k].iter().filter(|k| **k).count();
-        let grown: Vec<_> =
-            (1..keep.len()).filter(|&k| keep[k - 1] && !keep[k]).map(|k| (index(k) - 1, N_RECOUNT)).collect();
+        // Those in front of one that goes, back to the nearest that is about everything.
+        let mut grows = vec![false; keep.len()];
+        for gone in (1..keep.len()).filter(|&k| !keep[k]) {
+            for k in (0..gone).rev() {
+                grows[k] = keep[k];
+                if keep[k] && !of_region[k] {
+                    break;
+                }
+            }
+        }
+        let grown: Vec<_> = (0..keep.len()).filter(|&k| grows[k]).map(|k| (index(k), N_RECOUNT)).collect();
         for (answer, (shell, _)) in self.draw(&grown, Ask::ShellCounts, pool)?.into_iter().zip(&grown) {
             for (cell, counts) in self.shells[*shell].cells.iter_mut().zip(answer.counts) {
                 // A few draws tell less than the points do.
