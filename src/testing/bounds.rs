@@ -92,6 +92,17 @@ impl TestNest {
         Ok(self.nest.push(bound)?)
     }
 
+    /// Number of bounds, the cube among them.
+    #[allow(clippy::len_without_is_empty)] // there is always the cube
+    pub fn len(&self) -> usize {
+        self.nest.len()
+    }
+
+    /// Moves the innermost bound to the place `at`, in front of those that were there.
+    pub fn move_innermost_to(&mut self, at: usize) {
+        self.nest.move_innermost_to(at);
+    }
+
     /// The draws `range` from a bound, or from one of its cells.
     ///
     /// # Errors

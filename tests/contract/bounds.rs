@@ -8,7 +8,8 @@ use ndarray::Array2;
 pub const ON_BACKENDS: &[super::Case<Backend>] = &[
     ("draws_fill_an_ellipsoid_evenly", draws_fill_an_ellipsoid_evenly),
     ("what_was_drawn_is_found_again", what_was_drawn_is_found_again),
-    ("shells_part_the_cube", shells_part_the_cube),
+    ("shells_part_the_cube", |backend| shells_part_the_cube(nest(backend, 3, 2))),
+    ("a_bound_between_others_takes_from_those_in_front", a_bound_between_others_takes_from_those_in_front),
     ("live_points_stay_inside", live_points_stay_inside),
     ("a_cloud_across_a_periodic_boundary_is_one", a_cloud_across_a_periodic_boundary_is_one),
     ("a_narrow_peak_keeps_its_digits", a_narrow_peak_keeps_its_digits),
@@ -118,27 +119,52 @@ fn what_was_drawn_is_found_again(backend: &Backend) {
 }
 
 /// What a shell's draws say of its volume agrees with how many points of the cube lie in it, and a row of the shell lies in no later bound.
-fn shells_part_the_cube(backend: &Backend) {
-    let mut nest = nest(backend, 3, 2);
+fn shells_part_the_cube(mut nest: TestNest) {
     let n = 40_000;
     let cube = draw(&mut nest, 0, n, TestAsk::Rows);
-    let places = nest.locate(&cube.rows, 0..3).unwrap();
-    for bound in [1, 2] {
+    let n_bounds = nest.len();
+    let places = nest.locate(&cube.rows, 0..n_bounds).unwrap();
+    for bound in 1..n_bounds {
         let draws = draw(&mut nest, bound, n, TestAsk::Shell);
-        let later = nest.locate(&draws.rows, bound + 1..3).unwrap();
+        let later = nest.locate(&draws.rows, bound + 1..n_bounds).unwrap();
         assert!(later.iter().all(Option::is_none), "a row of shell {bound} lies in a later bound");
         assert_eq!(draws.counts[3], draws.cells.len() as u64);
         let volume = draws.log_volume.exp() * draws.counts[3] as f64 / draws.counts[0] as f64;
         let in_shell = places.iter().filter(|place| place.is_some_and(|(b, _)| b == bound)).count() as f64;
         let expected = volume * places.len() as f64;
         let error = (expected + expected * expected / draws.counts[3] as f64).sqrt();
+        assert!(expected > 100.0, "shell {bound} is next to nothing");
         assert!((in_shell - expected).abs() < MOST * error, "shell {bound}: {in_shell} points, {expected} expected");
         let tagged = draw(&mut nest, bound, 2000, TestAsk::Holder);
-        let (outside, inside) =
-            (nest.locate(&tagged.rows, 0..bound).unwrap(), nest.locate(&tagged.rows, bound + 1..3).unwrap());
+        let outside = nest.locate(&tagged.rows, 0..bound).unwrap();
+        let inside = nest.locate(&tagged.rows, bound + 1..n_bounds).unwrap();
         let others: Vec<_> = inside.into_iter().zip(outside).map(|(inside, outside)| inside.or(outside)).collect();
         assert_eq!(tagged.holders, others, "what else holds the rows of bound {bound}");
     }
+}
+
+/// A bound of other points, which overlaps two that were there, is put between them: it takes from the cube and the first, and nothing from the second.
+fn a_bound_between_others_takes_from_those_in_front(backend: &Backend) {
+    let mut nest = nest(backend, 3, 2);
+    let cube = draw(&mut nest, 0, 20_000, TestAsk::Rows);
+    let before = nest.locate(&cube.rows, 0..3).unwrap();
+    let (u, log_l) = cloud(4000, 3, 0.3, 0.6);
+    let log_l: Vec<f64> = log_l.into_iter().map(|l| l + 1e3).collect();
+    nest.learn(u.view(), &log_l).unwrap();
+    nest.enclose(quantile(&log_l, 0.5), 0.5f64.ln() + 3.0 * 0.6f64.ln(), Stream::new(31)).unwrap();
+    nest.move_innermost_to(2);
+    let after = nest.locate(&cube.rows, 0..4).unwrap();
+    let mut taken = [0; 3];
+    for (before, after) in before.into_iter().zip(after) {
+        let (before, after) = (before.map_or(0, |place| place.0), after.map_or(0, |place| place.0));
+        match (before, after) {
+            (2, after) => assert_eq!(after, 3, "the second has lost a row"),
+            (before, 2) => taken[before] += 1,
+            (before, after) => assert_eq!(before, after),
+        }
+    }
+    assert!(taken[0] > 100 && taken[1] > 100, "{taken:?}");
+    shells_part_the_cube(nest);
 }
 
 fn live_points_stay_inside(backend: &Backend) {
