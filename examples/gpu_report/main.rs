@@ -62,7 +62,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         list_gpus().iter().for_each(|gpu| println!("{}: {gpu}, driver {}", gpu.index, gpu.driver));
         return Ok(());
     }
-    let (name, driver, traits) = device_traits(&args.backend)?;
+    let (device, traits) = device_traits(&args.backend)?;
+    let (name, driver) = (device.to_string(), device.driver);
     let head = format!(
         "- device: {name}\n- driver: {driver}\n- self-test: {traits}\n- livepoint {}, commit {}\n- command: `gpu_report {}`\n- \
          {} processor cores, {}\n\n",

@@ -181,7 +181,8 @@ pub(crate) fn composed(prior: &Prior, likelihood: &Likelihood) -> Result<Option<
     Ok(Some(text))
 }
 
-/// Evaluations a second of a WGSL likelihood over about `n` points that stay on the device, prior transform included; the points of a batch too.
+/// Evaluations a second of a WGSL likelihood over points that stay on the device, prior transform included: as many of `u` as take up to `launch_s` seconds, the
+/// quickest of a few launches.
 ///
 /// # Errors
 /// As a run's; [`EvaluationError::HostOnly`] for a likelihood in another form.
@@ -191,20 +192,30 @@ pub(crate) fn resident_rate(
     prior: &Prior,
     likelihood: &Likelihood,
     u: ArrayView2<f64>,
-    seconds: f64,
+    launch_s: f64,
 ) -> Result<f64, EvaluationError> {
     let device = OnDevice::open(gpu, prior, likelihood)?;
     let Program::Wgsl(kernel) = &device.program else { return Err(EvaluationError::HostOnly) };
     let pool = CpuPool::new(0, "benchmark")
         .map_err(|error| EvaluationError::Data { what: "the benchmark".to_owned(), problem: error.to_string() })?;
-    let rows = 0..u.nrows().min(kernel.rows_max());
-    let u = u.slice(s![rows.clone(), ..]);
-    let mut input = vec![[0.0; 2]; rows.len() * device.plan.n_travelling()];
-    pack(prior, &device.plan, u, &pool, &mut input)
-        .map_err(|error| EvaluationError::Transform { rows, source: error.into() })?;
-    let once = kernel.resident(u.nrows(), &input, 1)?;
-    let repeats = ((seconds / once.max(1e-6)) as usize).clamp(1, 1000);
-    Ok(u.nrows() as f64 / kernel.resident(u.nrows(), &input, repeats)?)
+    let most = u.nrows().min(kernel.rows_max());
+    let mut n = most.min(64);
+    loop {
+        let mut input = vec![[0.0; 2]; n * device.plan.n_travelling()];
+        pack(prior, &device.plan, u.slice(s![..n, ..]), &pool, &mut input)
+            .map_err(|error| EvaluationError::Transform { rows: 0..n, source: error.into() })?;
+        let once = kernel.resident(n, &input, 1)?;
+        if n == most || once > 0.5 * launch_s {
+            let repeats = ((launch_s / once.max(1e-6)) as usize).clamp(1, 1000);
+            let mut least = once;
+            for _ in 0..5 {
+                least = least.min(kernel.resident(n, &input, repeats)?);
+            }
+            return Ok(n as f64 / least);
+        }
+        // By four at a time at most: a small launch that was quick says little of large ones.
+        n = ((n as f64 * (launch_s / once).clamp(1.5, 4.0)) as usize).min(most);
+    }
 }
 
 /// Refuses ranges of the prior that f32 cannot walk, such as Julian dates; `otherwise` is what helps but an offset.

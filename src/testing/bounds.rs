@@ -78,18 +78,26 @@ impl TestNest {
         self.nest.append(&self.samples, log_l.len())
     }
 
-    /// Puts a bound around the points of log L from `threshold` on, which stand for a volume `log_volume`.
+    /// Puts a bound around the points of log L from `threshold` on, which stand for a volume `log_volume`; what the training took: CPU seconds, summed over
+    /// threads, or on a device seconds by the clock.
     ///
     /// # Errors
     /// [`BoundError`].
-    pub fn enclose(&mut self, threshold: f64, log_volume: f64, stream: Stream) -> Result<(), BoundError> {
+    pub fn enclose(&mut self, threshold: f64, log_volume: f64, stream: Stream) -> Result<f64, BoundError> {
         let ids: Vec<usize> = (0..self.samples.len()).collect();
         let rows = self.samples.select(&ids);
         let cloud = Cloud { u: rows.view(), log_l: self.samples.log_l(), ids: &ids };
         let live = Live { threshold, at_edge: false, log_volume };
         let innermost = self.nest.len() - 1;
         let bound = self.nest.enclose(cloud, live, innermost, &self.options, stream, self.machine.pool())?;
-        Ok(self.nest.push(bound)?)
+        let seconds = bound.train_s();
+        self.nest.push(bound)?;
+        Ok(seconds)
+    }
+
+    /// Takes away the innermost bounds, so that `n` are left.
+    pub fn truncate(&mut self, n: usize) {
+        self.nest.truncate(n);
     }
 
     /// Number of bounds, the cube among them.
@@ -115,15 +123,33 @@ impl TestNest {
         range: Range<u64>,
         ask: TestAsk,
     ) -> Result<TestDraws, DeviceError> {
+        let log_volume = crate::math::log_sum_exp(&self.nest.log_v_members(bound));
+        Ok(TestDraws { log_volume, ..self.draws(&[Request { bound, stream, range, cell }], ask)? })
+    }
+
+    /// The draws `range` from each of some bounds, all asked for at once and told together.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn draw_from_each(
+        &mut self,
+        bounds: Range<usize>,
+        stream: Stream,
+        range: Range<u64>,
+        ask: TestAsk,
+    ) -> Result<TestDraws, DeviceError> {
+        let request = |bound| Request { bound, stream, range: range.clone(), cell: None };
+        self.draws(&bounds.map(request).collect::<Vec<_>>(), ask)
+    }
+
+    fn draws(&mut self, requests: &[Request], ask: TestAsk) -> Result<TestDraws, DeviceError> {
         let ask = match ask {
             TestAsk::Rows => Ask::Rows,
             TestAsk::Holder => Ask::Holder,
             TestAsk::Shell => Ask::Shell,
         };
-        let log_v = self.nest.log_v_members(bound);
-        let answers = self.nest.draw(&[Request { bound, stream, range, cell }], ask, self.machine.pool())?;
-        let mut draws = TestDraws { log_volume: crate::math::log_sum_exp(&log_v), ..TestDraws::default() };
-        for answer in answers {
+        let mut draws = TestDraws::default();
+        for answer in self.nest.draw(requests, ask, self.machine.pool())? {
             draws.rows.extend(answer.rows);
             draws.cells.extend(answer.cells);
             let holder = |place: Option<Place>| place.map(|place| (place.shell as usize, place.cell as usize));

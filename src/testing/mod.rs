@@ -5,6 +5,8 @@ mod densities;
 mod evaluate;
 pub mod kepler;
 #[cfg(feature = "gpu")]
+mod kernel;
+#[cfg(feature = "gpu")]
 mod networks;
 mod problems;
 #[cfg(test)]
@@ -27,6 +29,8 @@ pub mod internals {
     pub use crate::nn::{Ensemble, Lesson};
     pub use crate::rng::Stream;
     #[cfg(feature = "gpu")]
+    pub use crate::testing::kernel::DeviceKernel;
+    #[cfg(feature = "gpu")]
     pub use crate::testing::networks::{DeviceNetworks, PHILOX, SHUFFLE, network_wgsl};
 
     /// The WGSL text that a device would get of us for a likelihood, checked: for tensors the prior transform, for closures none.
@@ -38,7 +42,7 @@ pub mod internals {
         crate::likelihood::composed(prior, &likelihood.into())
     }
 
-    /// Evaluations a second of a WGSL likelihood over the points `u [n_points, n_dim]` (or as many of them as a dispatch takes), which stay on
+    /// Evaluations a second of a WGSL likelihood over the points `u [n_points, n_dim]` (or as many of them as take up to `launch_s` seconds in one launch), which stay on
     /// the device: prior transform and likelihood, without uploads and reading back.
     #[cfg(feature = "gpu")]
     pub fn resident_rate(
@@ -46,10 +50,10 @@ pub mod internals {
         likelihood: impl Into<crate::Likelihood>,
         options: &crate::GpuOptions,
         u: ndarray::ArrayView2<f64>,
-        seconds: f64,
+        launch_s: f64,
     ) -> Result<f64, crate::EvaluationError> {
         let gpu = crate::backend::Gpu::open(options)?;
-        crate::likelihood::resident_rate(&gpu, prior, &likelihood.into(), u, seconds)
+        crate::likelihood::resident_rate(&gpu, prior, &likelihood.into(), u, launch_s)
     }
 
     /// The WGSL texts of the kernels of bounds, by name.
@@ -71,9 +75,9 @@ pub mod internals {
         crate::kernel::self_test_wgsl()
     }
 
-    /// Name, driver and self-test of the device that the options mean, each in words.
+    /// The device that the options mean, and its self-test in words.
     #[cfg(feature = "gpu")]
-    pub fn device_traits(options: &crate::GpuOptions) -> Result<(String, String, String), crate::DeviceError> {
+    pub fn device_traits(options: &crate::GpuOptions) -> Result<(crate::GpuInfo, String), crate::DeviceError> {
         let gpu = crate::backend::Gpu::open(options)?;
         let traits = crate::kernel::self_test(&gpu)?;
         let yes = |holds: bool| if holds { "yes" } else { "NO" };
@@ -84,7 +88,7 @@ pub mod internals {
             yes(traits.exact_sums),
             yes(traits.nan_by_bits)
         );
-        Ok((gpu.name(), gpu.info.driver.clone(), text))
+        Ok((gpu.info.clone(), text))
     }
 
     /// Whether two options mean one device, shared by the runs of both.

@@ -175,7 +175,7 @@ fn a_loop_that_the_driver_cuts_short_is_refused(options: &GpuOptions) {
     }";
     let twin = |x: &[f64]| -(N as f64 * x[0]).powi(2) - x[1] * x[1];
     let likelihood = Likelihood::wgsl(text).data("data", vec![1.0; N]).twin(Likelihood::point(twin));
-    let (_, _, traits) = device_traits(options).unwrap();
+    let (_, traits) = device_traits(options).unwrap();
     let run = || Run::new(&square(), &likelihood).backends(pair(options)).n_like_max(100).sample(sampler());
     if traits.contains("cut after") {
         let error = run().unwrap_err().to_string();

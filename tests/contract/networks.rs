@@ -518,7 +518,7 @@ fn the_same_bits_however_steps_are_cut(options: &GpuOptions) {
 }
 
 fn a_batch_that_loops_cannot_hold_is_refused(options: &GpuOptions) {
-    let (_, _, traits) = device_traits(options).unwrap();
+    let (_, traits) = device_traits(options).unwrap();
     let n = 200_000;
     let mut device = DeviceNetworks::new(options, 1, &[], 1).unwrap();
     device.teach(&vec![0.5; n], &vec![1.0; n]).unwrap();
