@@ -110,7 +110,7 @@ fn run(args: &Args, problem: &Problem, seed: u64, folder: &str) -> Result<Record
         run = run.n_like_max(n_like_max);
     }
 
-    let (record, result) = measure(problem, run, &backends, args.sampler, sampler(args), seed)?;
+    let (record, result) = measure(problem, run, &backends, args.sampler, sampler(args).seed(seed), seed)?;
     if args.json {
         println!("{}", serde_json::to_string(&record)?);
         args.common.save(&result, folder)?;

@@ -111,8 +111,8 @@ fn main() -> Result<ExitCode, common::Failure> {
 fn one(args: &Args, problem: &Problem, seed: u64) -> Result<(), common::Failure> {
     let (prior, likelihood) = (problem.prior(), problem.likelihood());
     let run = Run::new(&prior, &likelihood);
-    let (record, result) =
-        measure(problem, run, &args.common.backends(), Sampler::NeuralBound, args.common.sampler(), seed)?;
+    let sampler = args.common.sampler().seed(seed);
+    let (record, result) = measure(problem, run, &args.common.backends(), Sampler::NeuralBound, sampler, seed)?;
     println!("{}", serde_json::to_string(&record)?);
     args.common.save(&result, &format!("{}/seed{seed}", problem.name))
 }

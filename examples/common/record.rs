@@ -1,9 +1,10 @@
 //! One run of a problem with known log Z, and what is written down of it.
 
+use std::fmt::Debug;
 use std::time::Instant;
 
 use livepoint::testing::Problem;
-use livepoint::{Backends, NeuralBoundSampler, Run, RunResult, StopReason};
+use livepoint::{Backends, Run, RunResult, StopReason};
 use serde::Serialize;
 
 use crate::common::Failure;
@@ -39,7 +40,7 @@ pub struct Record {
     log_z_truth_error: f64,
     max_weight_share: f64,
     /// Wall time of the whole run.
-    wall_s: f64,
+    pub wall_s: f64,
     /// User and system time of the process during the run, all threads.
     cpu_s: f64,
     /// CPU time in the likelihood, summed over threads.
@@ -61,17 +62,17 @@ pub struct Record {
     warnings: Vec<String>,
 }
 
-/// Does the run. Its CPU time is that of the process: nothing else may work in it meanwhile.
-pub fn measure(
+/// Does the run with a sampler of that seed. Its CPU time is that of the process: nothing else may work in it meanwhile.
+pub fn measure<S: livepoint::Sampler + Debug + 'static>(
     problem: &Problem,
     run: Run<'_>,
     backends: &Backends,
     kind: Sampler,
-    sampler: NeuralBoundSampler,
+    sampler: S,
     seed: u64,
-) -> Result<(Record, RunResult), Failure> {
+) -> Result<(Record, RunResult<S>), Failure> {
     let (wall, cpu) = (Instant::now(), usage().cpu_s);
-    let result = run.backends(backends.clone()).sample(sampler.seed(seed))?;
+    let result = run.backends(backends.clone()).sample(sampler)?;
     let (wall_s, usage) = (wall.elapsed().as_secs_f64(), usage());
     let (evidence, ran) = (result.evidence(), result.backends());
     let record = Record {
