@@ -2,6 +2,9 @@
 
 #[path = "../examples/gpu_report/rates.rs"]
 mod rates;
+#[allow(dead_code)]
+#[path = "../examples/gpu_report/section.rs"]
+mod section;
 
 use livepoint::GpuOptions;
 
@@ -10,7 +13,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if std::env::args().any(|argument| argument == "--test") {
         return Ok(());
     }
-    let (_, table, _) = rates::table(&GpuOptions::default().software(true))?;
-    println!("{table}");
+    println!("{}", rates::section(&GpuOptions::default().software(true))?.markdown);
     Ok(())
 }

@@ -85,6 +85,12 @@ fn the_kernels_of_networks_are_translated() {
 }
 
 #[test]
+fn the_kernels_of_the_report_are_translated() {
+    translate("triad", include_str!("../examples/gpu_report/triad.wgsl"));
+    translate("multiply-adds", include_str!("../examples/gpu_report/multiply_add.wgsl"));
+}
+
+#[test]
 fn the_library_is_translated_whole() {
     let tables = generated::interpolant("model", 100, "table", "other") + &generated::covariance("noise", 7, "table");
     let buffers = "@group(0) @binding(0) var<storage, read> table: array<f32>;\n@group(0) @binding(1) var<storage, read> other: array<f32>;";

@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use livepoint::testing::problem;
 use livepoint::{Backend, Backends, GpuOptions, Likelihood, NeuralBoundSampler, Prior, Run, RunErrorKind};
+use serde_json::json;
+
+use crate::section::Section;
 
 /// Largest mean difference in its standard errors.
 const MAX_MEAN: f64 = 3.0;
@@ -20,13 +23,8 @@ struct Row {
     beyond_f32: bool,
 }
 
-/// The table of the wanted rows (of all where none is named) as Markdown, with its file's name and whether they pass.
-pub fn table(
-    options: &GpuOptions,
-    wanted: &[String],
-    n_seeds: u64,
-    jobs: usize,
-) -> Result<(&'static str, String, bool), Box<dyn Error>> {
+/// The table of the wanted rows, of all where none is named.
+pub fn section(options: &GpuOptions, wanted: &[String], n_seeds: u64, jobs: usize) -> Result<Section, Box<dyn Error>> {
     let mut text = format!(
         "# log Z with the likelihood on the device minus log Z on the CPU, {n_seeds} seeds\n\n\
          Sampler on the CPU, default settings. The two runs of a seed part at the first rounding, so a difference has the variance of both. A row \
@@ -34,7 +32,7 @@ pub fn table(
          | problem | what it tries | mean difference | standard error | in errors | error of one log Z | warnings on the device | verdict |\n\
          |---|---|---|---|---|---|---|---|\n"
     );
-    let mut all_pass = true;
+    let (mut all_pass, mut json_rows) = (true, Vec::new());
     for row in rows().into_iter().filter(|row| wanted.is_empty() || wanted.iter().any(|name| name == row.name)) {
         let device: Backends = (Backend::from(options.clone()), Backend::cpu(1)).into();
         let (name, why) = (row.name, row.why);
@@ -49,15 +47,22 @@ pub fn table(
                     mean / standard_error,
                     if pass { "pass" } else { "**fail**" }
                 )?;
+                json_rows.push(json!({
+                    "problem": name, "mean_difference": mean, "standard_error": standard_error, "log_z_error": error, "n_warned": warned,
+                    "passed": pass,
+                }));
             }
             Err(refused) => {
-                all_pass &= row.beyond_f32 && refused.starts_with("all");
+                let pass = row.beyond_f32 && refused.starts_with("all");
+                all_pass &= pass;
                 let verdict = if row.beyond_f32 { "refused" } else { "**refused**" };
                 writeln!(text, "| {name} | {why} | | | | | | {verdict}: {refused} |")?;
+                json_rows.push(json!({ "problem": name, "refused": refused, "passed": pass }));
             }
         }
     }
-    Ok(("numbers.md", text, all_pass))
+    let json = json!({ "n_seeds": n_seeds, "rows": json_rows });
+    Ok(Section { markdown: text, json, passed: all_pass })
 }
 
 struct Found {

@@ -8,55 +8,72 @@ use std::time::Instant;
 use livepoint::testing::internals::{Stream, resident_rate};
 use livepoint::testing::{Session, kepler::Orbit};
 use livepoint::{Backend, GpuOptions, Likelihood, Prior};
-use ndarray::{Array2, s};
+use ndarray::{Array2, ArrayView2, s};
+use serde_json::json;
+
+use crate::section::Section;
 
 /// Time spent on each number.
 const SECONDS: f64 = 0.3;
 
+/// A launch over points that stay on the device takes no longer.
+const LAUNCH_S: f64 = 0.05;
+
+/// Of the likelihood that is a sum over many.
+pub const N_DATA: usize = 100_000;
+
 const BATCHES: [usize; 5] = [100, 1_000, 10_000, 100_000, 1_000_000];
 
-struct Row {
-    name: &'static str,
-    prior: Prior,
+pub struct Row {
+    pub name: &'static str,
+    pub prior: Prior,
     likelihood: Likelihood,
 }
 
-/// The table as Markdown, with its file's name; it has nothing that could fail but the check of each likelihood against its twin.
-pub fn table(options: &GpuOptions) -> Result<(&'static str, String, bool), Box<dyn Error>> {
+/// The table; it has nothing that could fail but the check of each likelihood against its twin.
+pub fn section(options: &GpuOptions) -> Result<Section, Box<dyn Error>> {
     let mut text = format!(
         "# Evaluations a second by batch size\n\n\
          Whole batches as a run sends them: points of the cube on the host, prior transform, log L, back on the host; the median of {SECONDS} s of \
-         batches. `resident` leaves points and results on the device: prior transform and log L alone, in the largest batch that one dispatch \
-         takes of a million. The CPU runs the twin, f64, on all its threads. Each likelihood is compared with its twin first.\n\n\
+         batches. `resident` leaves points and results on the device: prior transform and log L alone, as many points of a million as take {LAUNCH_S} s in one \
+         launch. The CPU runs the twin, f64, on all its threads. Each likelihood is compared with its twin first.\n\n\
          | likelihood | machine |{} resident |\n|---|---|{}---|\n",
         BATCHES.map(|n| format!(" {n} |")).concat(),
         "---|".repeat(BATCHES.len())
     );
-    for Row { name, prior, likelihood } in rows() {
+    let mut json_rows = Vec::new();
+    for row in rows() {
+        let Row { name, prior, likelihood } = &row;
         let stream = Stream::new(3);
         let u = Array2::from_shape_fn((BATCHES[BATCHES.len() - 1], prior.n_dim()), |(i, j)| {
             stream.substream(j as u64).at(i as u64).uniform()
         });
         let device = Backend::from(options.clone());
-        check(name, &prior, &likelihood, &device, &u)?;
+        check(name, prior, likelihood, &device, &u)?;
         for (machine, backend) in [("CPU", Backend::cpu(0)), ("device", device)] {
-            let session = Session::open(&prior, &likelihood, &backend)?;
+            let session = Session::open(prior, likelihood, &backend)?;
             write!(text, "| {name} | {machine} |")?;
-            let mut slow = false;
+            let (mut slow, mut batches) = (false, Vec::new());
             for n in BATCHES {
                 // Ten seconds for one batch tell nothing new.
                 let rate = if slow { None } else { Some(rate(&session, &u, n)?) };
                 slow |= rate.is_some_and(|rate| 10.0 * n as f64 / rate > 10.0);
                 write!(text, " {} |", rate.map_or("-".to_owned(), |rate| format!("{rate:.2e}")))?;
+                batches.push(json!({ "batch_size": n, "evaluations_per_s": rate }));
             }
-            let resident = match machine {
-                "CPU" => String::new(),
-                _ => format!("{:.2e}", resident_rate(&prior, &likelihood, options, u.view(), SECONDS)?),
-            };
-            writeln!(text, " {resident} |")?;
+            let resident = if machine == "CPU" { None } else { Some(resident(&row, options, u.view())?) };
+            writeln!(text, " {} |", resident.map_or(String::new(), |rate| format!("{rate:.2e}")))?;
+            json_rows.push(json!({
+                "likelihood": name, "machine": machine, "batches": batches, "resident_evaluations_per_s": resident,
+            }));
         }
     }
-    Ok(("rates.md", text, true))
+    Ok(Section { markdown: text, json: json!({ "rows": json_rows }), passed: true })
+}
+
+/// Evaluations a second of points that stay on the device.
+pub fn resident(row: &Row, options: &GpuOptions, u: ArrayView2<f64>) -> Result<f64, Box<dyn Error>> {
+    Ok(resident_rate(&row.prior, &row.likelihood, options, u, LAUNCH_S)?)
 }
 
 /// Median over batches of `n` points.
@@ -99,7 +116,7 @@ fn rows() -> Vec<Row> {
     vec![gaussian(), keplerian(), covariance(), many_data()]
 }
 
-fn gaussian() -> Row {
+pub fn gaussian() -> Row {
     let text = "fn log_likelihood(theta: array<f32, N_DIM>) -> f32 {
         var chi2 = 0.0;
         for (var k = 0u; k < N_DIM; k++) {
@@ -179,8 +196,8 @@ fn covariance() -> Row {
     }
 }
 
-fn many_data() -> Row {
-    const N: usize = 100_000;
+pub fn many_data() -> Row {
+    const N: usize = N_DATA;
     let x: Vec<f64> = (0..N).map(|i| i as f64 / N as f64).collect();
     let y: Vec<f64> = x.iter().map(|x| 0.5 + x + 0.1 * (1e4 * x).sin()).collect();
     let text = "fn log_likelihood_term(theta: Theta, i: u32) -> f32 {
