@@ -34,6 +34,7 @@ const TESTS: &[(&str, fn())] = &[
     ("rv_51peg_is_the_same_function", rv_51peg_is_the_same_function),
     ("calibrate", calibrate),
     ("gpu_report", gpu_report),
+    ("gpu_report_writes_json", gpu_report_writes_json),
 ];
 
 fn main() {
@@ -70,6 +71,45 @@ fn rv_51peg() {
 fn gpu_report() {
     let text = stdout("gpu_report", &["--backend", "gpu:software", "--part", "contract"]);
     assert!(text.contains(" passed, 0 failed, ") && text.contains("gpu, WebGPU's default limits"), "{text}");
+}
+
+/// The same numbers for people and for programs: whole runs on four pairs, ceilings and what is reached of them.
+fn gpu_report_writes_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ["--part", "end-to-end,ceilings", "--problem", "constant1", "--n-live", "200", "--n-eff", "200"];
+    let out = ["--backend", "gpu:software", "--out", folder.path().to_str().unwrap()];
+    let text = stdout("gpu_report", &[&options[..], &out].concat());
+    let report: Value = serde_json::from_slice(&std::fs::read(folder.path().join("report.json")).unwrap()).unwrap();
+    for key in ["device", "kind", "api", "driver", "self_test", "version", "commit", "command", "date"] {
+        assert!(report[key].is_string(), "{key}: {report:#}");
+    }
+    assert!(!report["command"].as_str().unwrap().contains("--out"), "{report:#}");
+
+    let parts = &report["parts"];
+    let runs = parts["end_to_end"]["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 4, "{parts:#}");
+    for run in runs {
+        for key in ["start_s", "run_s", "steps", "n_like", "log_z", "log_z_truth", "log_z_error", "host_waits"] {
+            assert!(run[key].is_number(), "{key}: {run:#}");
+        }
+        let on_a_device = run["pair"].as_array().unwrap().contains(&"gpu".into());
+        assert_eq!(on_a_device, run["host_waits"].as_u64().unwrap() > 0, "{run:#}");
+    }
+    let ceilings = &parts["ceilings"];
+    for key in ["memory_bytes_per_s", "operations_per_s", "launch_and_wait_s"] {
+        assert!(ceilings[key].as_f64().unwrap() > 0.0, "{key}: {ceilings:#}");
+    }
+    for kernel in ceilings["kernels"].as_array().unwrap() {
+        let of = |key: &str| kernel[key].as_f64().unwrap();
+        assert!(
+            of("per_s") > 0.0 && of("fraction_of_arithmetic") > 0.0 && of("fraction_of_memory") > 0.0,
+            "{kernel:#}"
+        );
+        // The title, and a row for each: what the file has is what was printed.
+        let name = kernel["kernel"].as_str().unwrap();
+        let table = std::fs::read_to_string(folder.path().join("ceilings.md")).unwrap();
+        assert!(table.contains(&format!("| {name} |")) && text.contains(&format!("| {name} |")), "{table}");
+    }
 }
 
 fn calibrate() {
