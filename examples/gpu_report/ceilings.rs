@@ -59,8 +59,8 @@ pub fn section(options: &GpuOptions, n_live: usize) -> Result<Section, Box<dyn E
         operations_per_s / 1e9,
         1e6 * wait_s
     );
-    text += "Operations and bytes are those that the shape of a kernel asks for: each input read once, each output written once; what caches serve again (weights, data of a \
-             likelihood, the record of a bound) is not counted, nor are random numbers, logarithms, indices and tests. In pairs of f32 every single operation counts.\n\n\
+    text += "Operations and bytes are those that the shape of a kernel asks for: each input read once, each output written once; what caches serve again (data of a \
+             likelihood, the record and the weights of a bound) is not counted, nor are random numbers, logarithms, indices and tests. In pairs of f32 every single operation counts.\n\n\
              - Evaluation: points stay on the device. 10-D Gaussian: 38 operations for the prior of each parameter, 4 for its term; 8 bytes in for each parameter, 4 out. 1e5 data \
              points: 6 for a term, 7 to add it in a compensated sum.\n\
              - Draws: from the innermost bound of gauss10corr as the sampler asks for them, so with the host's half and the rows that come back. Triangular products n(n+1) to draw \

@@ -64,7 +64,18 @@ pub fn section(options: &GpuOptions, kind: DeviceKind, wanted: &Wanted<'_>) -> R
             for (likelihood, sampler) in [("cpu", "cpu"), ("gpu", "cpu"), ("cpu", "gpu"), ("gpu", "gpu")] {
                 let backend = |name: &str| if name == "gpu" { device.clone() } else { Backend::cpu(0) };
                 let backends = (backend(likelihood), backend(sampler)).into();
-                let mut run = one(problem, &backends, wanted.n_live, n_eff)?;
+                let name = problem.name;
+                let mut run = match one(problem, &backends, wanted.n_live, n_eff) {
+                    Ok(run) => run,
+                    Err(error) => {
+                        passed = false;
+                        writeln!(text, "| {name} | {n_eff:.0} | {likelihood} | {sampler} | **failed**: {error} |")?;
+                        runs.push(
+                            json!({ "problem": name, "pair": [likelihood, sampler], "error": error.to_string() }),
+                        );
+                        continue;
+                    }
+                };
                 let number = |key: &str| run[key].as_f64().unwrap_or(f64::NAN);
                 if (likelihood, sampler) == ("cpu", "cpu") {
                     on_cpu = number("run_s");
@@ -77,8 +88,7 @@ pub fn section(options: &GpuOptions, kind: DeviceKind, wanted: &Wanted<'_>) -> R
                 passed &= well;
                 writeln!(
                     text,
-                    "| {} | {n_eff:.0} | {likelihood} | {sampler} | {:.2} | {:.2} | {ratio:.2} | {:.2} | {} | {difference:+.4} | {error:.4} | {pull:+.2}{} | {} | {:.2} | {} | {} | {} |",
-                    problem.name,
+                    "| {name} | {n_eff:.0} | {likelihood} | {sampler} | {:.2} | {:.2} | {ratio:.2} | {:.2} | {} | {difference:+.4} | {error:.4} | {pull:+.2}{} | {} | {:.2} | {} | {} | {} |",
                     number("start_s"),
                     number("run_s"),
                     number("train_s"),
@@ -110,8 +120,8 @@ fn one(problem: &Problem, backends: &Backends, n_live: usize, n_eff: f64) -> Res
         ControlFlow::Continue(())
     });
     let sampler = Counted { sampler: NeuralBoundSampler::default().n_live(n_live).n_eff(n_eff).seed(1), steps: 0 };
-    let (record, result) = measure(problem, run, backends, Sampler::NeuralBound, sampler, 1)
-        .map_err(|failure| format!("{} on {backends:?}: {failure:?}", problem.name))?;
+    let (record, result) =
+        measure(problem, run, backends, Sampler::NeuralBound, sampler, 1).map_err(|failure| format!("{failure:?}"))?;
     let mut json = serde_json::to_value(&record)?;
     let start_s = start_s.get().unwrap_or(f64::NAN);
     json["start_s"] = json!(start_s);
