@@ -318,13 +318,15 @@ fn lessons_and_weights_stay_on_the_device(options: &GpuOptions) {
 }
 
 fn a_draw_is_one_wait_and_brings_what_was_kept(options: &GpuOptions) {
+    // A launch takes as many, however slow the device is.
+    const DRAWS: u64 = 1000;
     let mut nest = nest(&Backend::from(options.clone()), 3, 2);
-    // The first ones find out how much fits into a launch, and how much of it stays.
+    // The first ones find out how much of it stays.
     for _ in 0..10 {
-        draw(&mut nest, 1, 2000, TestAsk::Shell);
+        draw(&mut nest, 1, DRAWS, TestAsk::Shell);
     }
     let before = nest.traffic();
-    let n: u64 = (0..10).map(|_| draw(&mut nest, 1, 2000, TestAsk::Shell).cells.len() as u64).sum();
+    let n: u64 = (0..10).map(|_| draw(&mut nest, 1, DRAWS, TestAsk::Shell).cells.len() as u64).sum();
     let [_, waits, uploaded, _, back] = std::array::from_fn(|i| nest.traffic()[i] - before[i]);
     assert_eq!(waits, 10, "waits of ten draws");
     // Per row that is kept, a position (24 bytes) and what it is (16), with room for a fifth more.
