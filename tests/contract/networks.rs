@@ -318,7 +318,9 @@ fn minibatches_train_as_sharply_as_on_the_cpu(options: &GpuOptions) {
     // The two shuffle differently. Measured 1e-3; a linear fit leaves 0.3.
     assert!(on_device < 0.01 && on_device < 2.0 * on_cpu, "unexplained: device {on_device}, CPU {on_cpu}");
     let [dispatches, uploaded, read, waits] = std::array::from_fn(|k| after[k] - before[k]);
-    assert!(dispatches > 0 && waits <= dispatches && uploaded < 2000 && read == 0, "{before:?} {after:?}");
+    // 48 bytes for each network's task and for the options of each dispatch, of which a slow device has more.
+    let most = 48 * (n_networks as u64 + dispatches);
+    assert!(dispatches > 0 && waits <= dispatches && uploaded <= most && read == 0, "{before:?} {after:?}");
 }
 
 /// Targets of pure noise and a rate that does not fall: the loss stalls long before 10,000 epochs are over.
