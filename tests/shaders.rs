@@ -61,8 +61,10 @@ fn the_prior_transform_of_tensor_likelihoods_is_translated() {
 fn the_kernels_of_bounds_are_translated() {
     for (n_dim, hidden, n_networks) in [(1, &[][..], 0), (3, &[100, 50, 20], 4), (4, &[7], 1), (30, &[100, 50, 20], 4)]
     {
-        for (name, text) in bounds_wgsl(n_dim, hidden, n_networks).unwrap() {
-            translate(&format!("{name}, {n_dim} dimensions"), &text);
+        for rows in [1, 8] {
+            for (name, text) in bounds_wgsl(n_dim, hidden, n_networks, rows).unwrap() {
+                translate(&format!("{name}, {n_dim} dimensions, {rows} rows"), &text);
+            }
         }
     }
 }
@@ -76,7 +78,7 @@ fn the_self_test_is_translated() {
 fn the_kernels_of_networks_are_translated() {
     for hidden in [vec![], vec![1], vec![9, 4, 3], vec![100, 50, 20]] {
         for n_in in [1, 4, 31] {
-            let texts = network_wgsl(n_in, &hidden).unwrap_or_else(|e| panic!("{n_in} {hidden:?}: {e}"));
+            let texts = network_wgsl(n_in, &hidden, 2).unwrap_or_else(|e| panic!("{n_in} {hidden:?}: {e}"));
             for (name, text) in ["fresh weights", "training", "predictions"].into_iter().zip(&texts) {
                 translate(&format!("{name} {n_in} {hidden:?}"), text);
             }

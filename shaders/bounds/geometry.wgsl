@@ -3,8 +3,8 @@
 // A coordinate of the unit cube is a fixed-point number of 64 bits, of which the last eleven are zero: x = hi 2^-32 + lo 2^-64. It is the
 // f64 of the host to the last bit, differences are exact before they become f32, and what is periodic wraps by itself.
 //
-// Before this text stand LP_DIM, LP_DIM4 (a quarter of it, rounded up), LP_ELLIPSOID (vec4s of an ellipsoid), LP_CLUSTER (of a cluster), LP_N_NETWORKS,
-// LP_NETWORK (vec4s of the weights of a network), the bindings, and `fn lp_network`.
+// Before this text stand LP_DIM, LP_DIM4 (a quarter of it, rounded up), LP_ELLIPSOID (vec4s of an ellipsoid), LP_CLUSTER (of a cluster), LP_NET_IN (of what
+// a network sees), and the bindings.
 
 alias LpPoint = array<vec2<u32>, LP_DIM>;
 
@@ -162,38 +162,4 @@ fn lp_features(cluster: u32, x: ptr<function, LpPoint>, z: ptr<function, array<f
     features[LP_DIM / 4u][LP_DIM % 4u] = scale * room * value / sqrt(1.0 + value * value);
     features[(LP_DIM + 1u) / 4u][(LP_DIM + 1u) % 4u] = 1.0;
     return features;
-}
-
-fn lp_score(cluster: u32, features: ptr<function, array<vec4<f32>, LP_NET_IN>>) -> f32 {
-    let weights = lp_bound[cluster + LP_ELLIPSOID].z;
-    var sum = 0.0;
-    for (var network = 0u; network < LP_N_NETWORKS; network++) {
-        sum += lp_network(weights + network * LP_NETWORK, features);
-    }
-    let scaling = lp_real(cluster + LP_ELLIPSOID + 1u);
-    return scaling.x + scaling.y * (sum / f32(max(LP_N_NETWORKS, 1u)));
-}
-
-// Whether any cluster accepts x, a shifted point of a cell.
-fn lp_accepted(x: ptr<function, LpPoint>, cell: u32) -> bool {
-    if (lp_bound[0].w == 1u) {
-        return true;
-    }
-    var z: array<f32, LP_DIM>;
-    let at = lp_bound[1].y;
-    for (var k = 0u; k < lp_bound[0].y; k++) {
-        let cluster = at + k * LP_CLUSTER;
-        if (!lp_in_ellipsoid(cluster, x, &z)) {
-            continue;
-        }
-        if (lp_bound[cluster + LP_ELLIPSOID + 1u].z == 0u) {
-            return true;
-        }
-        var features = lp_features(cluster, x, &z);
-        let thresholds = lp_bound[cluster + LP_ELLIPSOID].w;
-        if (lp_score(cluster, &features) >= lp_real(thresholds + cell / 4u)[cell % 4u]) {
-            return true;
-        }
-    }
-    return false;
 }

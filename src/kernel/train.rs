@@ -9,7 +9,7 @@ use bytemuck::Zeroable;
 
 use super::bounds::Weights;
 use super::evaluate::KernelError;
-use super::network::NetworkLayout;
+use super::network::{NETWORK_GROUP, NetworkLayout, network_rows};
 use super::self_test::self_test;
 use super::source::Source;
 use crate::backend::{DeviceError, Gpu};
@@ -128,7 +128,7 @@ impl TrainKernel {
     pub(crate) fn new(gpu: Arc<Gpu>, layout: &NetworkLayout, n_networks: usize) -> Result<Self, KernelError> {
         use wgpu::BufferUsages as Usage;
         let traits = self_test(&gpu)?;
-        let texts = Texts::new(layout)?;
+        let texts = Texts::new(layout, network_rows(&gpu))?;
         let weights = (4 * layout.n_weights() * n_networks) as u64;
         let all = Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC;
         let progress = (size_of::<Progress>() * n_networks) as u64;
@@ -329,14 +329,15 @@ impl TrainKernel {
         let bytes = (4 * n_points * self.n_networks) as u64;
         self.out.hold(&self.gpu, bytes)?;
         self.out_host.hold(&self.gpu, bytes)?;
-        let most = self.gpu.limits.max_compute_workgroups_per_dimension as usize * SMALL_GROUP;
+        let tile = NETWORK_GROUP * network_rows(&self.gpu);
+        let most = self.gpu.limits.max_compute_workgroups_per_dimension as usize * tile;
         let rows = self.row_s.map_or(FIRST_ROWS, |row_s| (DISPATCH_S / row_s) as usize);
-        let rows = rows.next_multiple_of(SMALL_GROUP).clamp(SMALL_GROUP, most);
+        let rows = rows.next_multiple_of(tile).clamp(tile, most);
         let start = Instant::now();
         let predictor = self.predictor(what)?;
         for first in (0..n_points).step_by(rows) {
             let prediction = Prediction { first: first as u32, n_points: n_points as u32, zero: 0, padding: 0 };
-            let groups = [rows.min(n_points - first).div_ceil(SMALL_GROUP), self.n_networks];
+            let groups = [rows.min(n_points - first).div_ceil(tile), self.n_networks];
             predictor.dispatch(bytemuck::bytes_of(&prediction), groups)?;
         }
         let mut commands = self.encoder(what)?;
@@ -518,7 +519,7 @@ mod tests {
     fn the_texts_are_valid_for_every_shape() {
         for hidden in [vec![], vec![1], vec![3, 9, 4], vec![100, 50, 20]] {
             for n_in in [1, 4, 31] {
-                if let Err(error) = Texts::new(&NetworkLayout::new(n_in, &hidden)) {
+                if let Err(error) = Texts::new(&NetworkLayout::new(n_in, &hidden), 1) {
                     panic!("{n_in} {hidden:?}: {error}");
                 }
             }

@@ -56,7 +56,7 @@ pub mod internals {
         crate::likelihood::resident_rate(&gpu, prior, &likelihood.into(), u, launch_s)
     }
 
-    /// The WGSL texts of the kernels of bounds, by name.
+    /// The WGSL texts of the kernels of bounds, by name; each invocation asks networks about `rows` rows.
     ///
     /// # Errors
     /// A text that does not validate, in words.
@@ -65,8 +65,9 @@ pub mod internals {
         n_dim: usize,
         hidden: &[usize],
         n_networks: usize,
+        rows: usize,
     ) -> Result<Vec<(&'static str, String)>, String> {
-        crate::kernel::bounds_wgsl(n_dim, hidden, n_networks).map_err(|error| error.to_string())
+        crate::kernel::bounds_wgsl(n_dim, hidden, n_networks, rows).map_err(|error| error.to_string())
     }
 
     /// The WGSL text of the device's self-test.

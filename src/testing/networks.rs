@@ -11,12 +11,12 @@ pub const PHILOX: &str = include_str!("../../shaders/philox.wgsl");
 /// See [`PHILOX`].
 pub const SHUFFLE: &str = include_str!("../../shaders/shuffle.wgsl");
 
-/// The texts of the kernels for networks of `n_in` inputs: fresh weights, training, predictions.
+/// The texts of the kernels for networks of `n_in` inputs: fresh weights, training, predictions of `rows` rows by each invocation.
 ///
 /// # Errors
 /// A text that does not validate, in words.
-pub fn network_wgsl(n_in: usize, hidden: &[usize]) -> Result<[String; 3], String> {
-    train_wgsl_texts(&NetworkLayout::new(n_in, hidden)).map_err(|error| error.to_string())
+pub fn network_wgsl(n_in: usize, hidden: &[usize], rows: usize) -> Result<[String; 3], String> {
+    train_wgsl_texts(&NetworkLayout::new(n_in, hidden), rows).map_err(|error| error.to_string())
 }
 
 /// An ensemble of networks on a device.

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use super::plan::words;
 use super::texts::Step;
-use super::{BoundKernels, COUNTERS, DENSE_GROUP, DeviceBound, Dispatch, GROUP, LAUNCH_S, RING, ROWS_LEAST, ROWS_MAX};
+use super::{
+    BoundKernels, COUNTERS, DENSE_GROUP, DeviceBound, Dispatch, GROUP, LAUNCH_S, RING, ROWS_LEAST, ROWS_MAX, Size,
+};
 use crate::backend::{DeviceError, Fetch};
 
 /// Draws from one bound.
@@ -35,7 +37,7 @@ pub(crate) enum Among {
 #[derive(Debug, Default)]
 pub(crate) struct Launched {
     pub counts: Vec<u32>,
-    /// Of each row: segment, cell, bound that holds it and the cell there.
+    /// Of each row: segment, cell, bound that holds it ([`NONE`]: none does) and the cell there.
     pub rows: Vec<[u32; 4]>,
     /// Positions `[n, n_dim]`.
     pub positions: Vec<u64>,
@@ -78,6 +80,37 @@ fn next_groups(rest: &mut [Segment], first: &mut usize, room: usize) -> (Vec<[u3
         *first += 1;
     }
     (groups, of_group)
+}
+
+/// What the kernels are told when rows that were drawn from a bound ask that one.
+const ASK_OWN: u32 = 3;
+
+/// Dispatches of a launch, and what membership adds to them.
+struct Tests<'a> {
+    kernels: &'a BoundKernels,
+    bounds: &'a [DeviceBound],
+    n_groups: usize,
+    step: Step,
+    n_waits: u32,
+    dispatches: Vec<Dispatch<'a>>,
+}
+
+impl<'a> Tests<'a> {
+    /// Each cluster of a bound: which rows of the list lie in it, then what its networks say of those.
+    fn push(&mut self, pipeline: &'a wgpu::ComputePipeline, bound: usize, ask: u32) {
+        let on_device = &self.bounds[bound];
+        let (p, s) = (&self.kernels.pipelines, &self.kernels.scratch);
+        for cluster in 0..on_device.has_networks.len().max(1) {
+            let waits = self.n_waits;
+            let step = Step { bound: bound as u32, ask, cluster: cluster as u32, waits, ..self.step };
+            let dispatch = |pipeline, group, size| Dispatch { pipeline, group, bound: Some(on_device), size, step };
+            self.dispatches.push(dispatch(pipeline, &s.scratch_group, Size::Groups(self.n_groups)));
+            if on_device.has_networks.get(cluster) == Some(&true) {
+                self.dispatches.push(dispatch(&p.predict, &s.predict_group, Size::Waiting(waits)));
+                self.n_waits += 1;
+            }
+        }
+    }
 }
 
 impl BoundKernels {
@@ -207,7 +240,7 @@ impl BoundKernels {
                 pipeline: &p.draw,
                 group: &s.scratch_group,
                 bound: Some(&bounds[bound]),
-                n_groups: end - first,
+                size: Size::Groups(end - first),
                 step,
             });
             own.push(bound);
@@ -219,24 +252,19 @@ impl BoundKernels {
             pipeline,
             group: &s.rows_group,
             bound: None,
-            n_groups,
+            size: Size::Groups(n_groups),
             step: Step { ask, ..step },
         };
         dispatches.extend([rows(&p.count, dense, 0), rows(&p.scan, 1, 0), rows(&p.scatter, dense, 0)]);
-        let test = |pipeline, bound: usize, ask| Dispatch {
-            pipeline,
-            group: &s.scratch_group,
-            bound: Some(&bounds[bound]),
-            n_groups: n.div_ceil(GROUP),
-            step: Step { bound: bound as u32, ask, ..step },
-        };
-        dispatches.extend(own.iter().filter(|b| !bounds[**b].is_cube).map(|&b| test(&p.own, b, 0)));
+        let mut tests = Tests { kernels: self, bounds, n_groups: n.div_ceil(GROUP), step, n_waits: 0, dispatches };
+        own.iter().filter(|b| !bounds[**b].is_cube).for_each(|&b| tests.push(&p.own, b, ASK_OWN));
         let outermost = own.first().copied().unwrap_or(0);
         match among {
             Among::Nothing => {}
-            Among::Later => dispatches.extend((outermost + 1..bounds.len()).rev().map(|b| test(&p.other, b, 1))),
-            Among::Others => dispatches.extend((0..bounds.len()).rev().map(|b| test(&p.other, b, 2))),
+            Among::Later => (outermost + 1..bounds.len()).rev().for_each(|b| tests.push(&p.other, b, 1)),
+            Among::Others => (0..bounds.len()).rev().for_each(|b| tests.push(&p.other, b, 2)),
         }
+        let mut dispatches = tests.dispatches;
         let stays = if among == Among::Later { 2 } else { 1 };
         if keep_rows {
             dispatches.extend([rows(&p.count, dense, stays), rows(&p.scan, 1, stays), rows(&p.emit, dense, stays)]);
@@ -303,7 +331,7 @@ impl BoundKernels {
         Ok(n)
     }
 
-    /// Of each of the positions `[n, n_dim]`: the innermost of the bounds of `among` that holds it, and the cell there; [`NONE`] twice where none does.
+    /// Of each of the positions `[n, n_dim]`: the innermost of the bounds of `among` that holds it, and the cell there; [`NONE`] for the bound where none does.
     ///
     /// # Errors
     /// A device that fails.
@@ -328,15 +356,11 @@ impl BoundKernels {
             let (p, s) = (&self.pipelines, &self.scratch);
             let step = Step { n: n as u32, capacity: ROWS_MAX as u32, ..Step::default() };
             let n_groups = n.div_ceil(GROUP);
-            let mut dispatches =
-                vec![Dispatch { pipeline: &p.fetch, group: &s.fetch_group, bound: None, n_groups, step }];
-            dispatches.extend(among.clone().rev().map(|bound| Dispatch {
-                pipeline: &p.other,
-                group: &s.scratch_group,
-                bound: Some(&bounds[bound]),
-                n_groups,
-                step: Step { bound: bound as u32, ..step },
-            }));
+            let size = Size::Groups(n_groups);
+            let dispatches = vec![Dispatch { pipeline: &p.fetch, group: &s.fetch_group, bound: None, size, step }];
+            let mut tests = Tests { kernels: self, bounds, n_groups, step, n_waits: 0, dispatches };
+            among.clone().rev().for_each(|bound| tests.push(&p.other, bound, 0));
+            let dispatches = tests.dispatches;
             let before = Instant::now();
             let mut commands = self.record(&dispatches, |_| {})?;
             commands.copy_buffer_to_buffer(&s.status, 0, &s.staging, 0, 16 * n as u64);

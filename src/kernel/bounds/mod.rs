@@ -8,7 +8,7 @@ mod texts;
 use std::sync::Arc;
 
 use super::evaluate::KernelError;
-use super::network::NetworkLayout;
+use super::network::{NetworkLayout, network_rows};
 use super::self_test::self_test;
 use super::source::Source;
 use crate::backend::{DeviceError, Gpu};
@@ -48,14 +48,17 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// Bytes from the parameters of one dispatch to those of the next: what every device can do.
 const STEP_BYTES: u64 = 256;
 
-/// Dispatches of one submission at most.
-const STEPS_MAX: usize = 1024;
+/// Dispatches of one submission at most; a bound takes two for each of its clusters.
+const STEPS_MAX: usize = 4096;
 
 /// A bound that lies on the device.
 pub(crate) struct DeviceBound {
     n_members: usize,
     is_cube: bool,
+    /// Whether each cluster has networks.
+    has_networks: Vec<bool>,
     group: wgpu::BindGroup,
+    weights_group: wgpu::BindGroup,
     text: wgpu::Buffer,
     weights: wgpu::Buffer,
 }
@@ -73,7 +76,10 @@ struct Scratch {
     upload: wgpu::Buffer,
     numbers: wgpu::Buffer,
     ring: wgpu::Buffer,
+    /// Of each cluster that is asked, how many rows wait for its networks, as a dispatch over them and as a number.
+    waits: wgpu::Buffer,
     scratch_group: wgpu::BindGroup,
+    predict_group: wgpu::BindGroup,
     rows_group: wgpu::BindGroup,
     fetch_group: wgpu::BindGroup,
 }
@@ -82,6 +88,7 @@ struct Pipelines {
     draw: wgpu::ComputePipeline,
     own: wgpu::ComputePipeline,
     other: wgpu::ComputePipeline,
+    predict: wgpu::ComputePipeline,
     count: wgpu::ComputePipeline,
     scan: wgpu::ComputePipeline,
     scatter: wgpu::ComputePipeline,
@@ -91,6 +98,7 @@ struct Pipelines {
     lesson: wgpu::ComputePipeline,
     lesson_layout: wgpu::BindGroupLayout,
     bound_layout: wgpu::BindGroupLayout,
+    weights_layout: wgpu::BindGroupLayout,
     gather_layout: wgpu::BindGroupLayout,
 }
 
@@ -124,8 +132,15 @@ struct Dispatch<'a> {
     pipeline: &'a wgpu::ComputePipeline,
     group: &'a wgpu::BindGroup,
     bound: Option<&'a DeviceBound>,
-    n_groups: usize,
+    size: Size,
     step: Step,
+}
+
+/// How many workgroups, or where in [`Scratch::waits`] the device has counted them.
+#[derive(Clone, Copy)]
+enum Size {
+    Groups(usize),
+    Waiting(u32),
 }
 
 fn binding(k: usize, ty: wgpu::BufferBindingType, has_dynamic_offset: bool) -> wgpu::BindGroupLayoutEntry {
@@ -169,7 +184,7 @@ impl BoundKernels {
     pub(crate) fn new(gpu: Arc<Gpu>, n_dim: usize, hidden: &[usize], n_networks: usize) -> Result<Self, KernelError> {
         use wgpu::BufferUsages as Usage;
         let networks = NetworkLayout::new(n_dim + 1, hidden);
-        let texts = Texts::compose(n_dim, &networks, n_networks)?;
+        let texts = Texts::compose(n_dim, &networks, n_networks, network_rows(&gpu))?;
         let loop_limit = self_test(&gpu)?.loop_limit;
         let storage = Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST;
         let buffer = |what: &str, bytes: usize, usage| gpu.buffer(what, bytes as u64, usage);
@@ -187,14 +202,16 @@ impl BoundKernels {
         let ring = buffer("rows that wait", position * RING, storage)?;
         let upload = buffer("rows of the host", position * ROWS_MAX, Usage::STORAGE | Usage::COPY_DST)?;
         let numbers = buffer("numbers of rows", 4 * RING, Usage::STORAGE | Usage::COPY_DST)?;
+        let waiting = buffer("rows that wait for networks", (16 + 4 * networks.stride_in()) * ROWS_MAX, storage)?;
+        let waits = buffer("how many wait", 16 * STEPS_MAX, storage | Usage::INDIRECT)?;
         let staging_bytes = 4 * n_counters + 4 + (16 + position) * ROWS_MAX;
         let staging = buffer("rows on the host", staging_bytes, Usage::MAP_READ | Usage::COPY_DST)?;
 
         let made = gpu.scoped("the kernels of bounds", 0, |device| {
-            let scratch_layout = step_layout(device, &[READ, WRITE, WRITE, WRITE, WRITE]);
-            let bound_entries = [binding(0, READ, false), binding(1, READ, false)];
-            let bound_layout = device
-                .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &bound_entries });
+            let scratch_layout = step_layout(device, &[READ, WRITE, WRITE, WRITE, WRITE, WRITE, WRITE]);
+            let predict_layout = step_layout(device, &[READ, WRITE, WRITE, READ, READ]);
+            let one = wgpu::BindGroupLayoutDescriptor { label: None, entries: &[binding(0, READ, false)] };
+            let [bound_layout, weights_layout] = [(); 2].map(|()| device.create_bind_group_layout(&one));
             let rows_layout = step_layout(device, &[WRITE; 7]);
             let gather_layout = step_layout(device, &[READ, READ, WRITE, WRITE]);
             let fetch_layout = step_layout(device, &[READ, WRITE, WRITE, WRITE]);
@@ -224,11 +241,14 @@ impl BoundKernels {
             let of_bounds = |entry| pipeline(&bounds, &[Some(&scratch_layout), Some(&bound_layout)], entry);
             let rows = module(&texts.rows);
             let of_rows = |entry| pipeline(&rows, &[Some(&rows_layout)], entry);
-            let [gather, fetch, lesson] = [&texts.gather, &texts.fetch, &texts.lesson].map(module);
+            let [predict, gather, fetch, lesson] =
+                [&texts.predict, &texts.gather, &texts.fetch, &texts.lesson].map(module);
+            let predict_layouts = [Some(&predict_layout), Some(&bound_layout), Some(&weights_layout)];
             let pipelines = Pipelines {
                 draw: of_bounds("lp_draw"),
                 own: of_bounds("lp_test_own"),
                 other: of_bounds("lp_test_other"),
+                predict: pipeline(&predict, &predict_layouts, "lp_predict"),
                 count: of_rows("lp_count"),
                 scan: of_rows("lp_scan"),
                 scatter: of_rows("lp_scatter"),
@@ -238,14 +258,18 @@ impl BoundKernels {
                 lesson: pipeline(&lesson, &[Some(&lesson_layout), Some(&bound_layout)], "lp_lesson"),
                 lesson_layout,
                 bound_layout,
+                weights_layout,
                 gather_layout,
             };
-            let scratch_group = bind(device, &scratch_layout, &steps, &[&groups, &x, &status, &counts, &list]);
+            let buffers = [&groups, &x, &status, &counts, &list, &waiting, &waits];
+            let scratch_group = bind(device, &scratch_layout, &steps, &buffers);
+            let buffers = [&groups, &status, &counts, &waiting, &waits];
+            let predict_group = bind(device, &predict_layout, &steps, &buffers);
             let rows_group = bind(device, &rows_layout, &steps, &[&status, &list, &totals, &x, &meta, &out, &ring]);
             let fetch_group = bind(device, &fetch_layout, &steps, &[&upload, &x, &status, &list]);
-            (pipelines, scratch_group, rows_group, fetch_group)
+            (pipelines, [scratch_group, predict_group, rows_group, fetch_group])
         })?;
-        let (pipelines, scratch_group, rows_group, fetch_group) = made;
+        let (pipelines, [scratch_group, predict_group, rows_group, fetch_group]) = made;
         let points = gpu.buffer("points", (position * ROWS_FIRST) as u64, storage)?;
         let batch = Batch::new(&gpu, n_dim, ROWS_FIRST)?;
         Ok(Self {
@@ -266,7 +290,9 @@ impl BoundKernels {
                 upload,
                 numbers,
                 ring,
+                waits,
                 scratch_group,
+                predict_group,
                 rows_group,
                 fetch_group,
             },
@@ -291,13 +317,14 @@ impl BoundKernels {
         let (p, s) = (&self.pipelines, &self.scratch);
         let step = Step { capacity: ROWS_MAX as u32, ring: RING as u32, ..Step::default() };
         let with_bound =
-            |pipeline| Dispatch { pipeline, group: &s.scratch_group, bound: Some(bound), n_groups: 1, step };
-        let rows = |pipeline| Dispatch { pipeline, group: &s.rows_group, bound: None, n_groups: 1, step };
+            |pipeline, group| Dispatch { pipeline, group, bound: Some(bound), size: Size::Groups(1), step };
+        let rows = |pipeline| Dispatch { pipeline, group: &s.rows_group, bound: None, size: Size::Groups(1), step };
         let dispatches = [
-            Dispatch { pipeline: &p.fetch, group: &s.fetch_group, bound: None, n_groups: 1, step },
-            with_bound(&p.draw),
-            with_bound(&p.own),
-            with_bound(&p.other),
+            Dispatch { pipeline: &p.fetch, group: &s.fetch_group, bound: None, size: Size::Groups(1), step },
+            with_bound(&p.draw, &s.scratch_group),
+            with_bound(&p.own, &s.scratch_group),
+            with_bound(&p.other, &s.scratch_group),
+            with_bound(&p.predict, &s.predict_group),
             rows(&p.count),
             rows(&p.scan),
             rows(&p.scatter),
@@ -329,8 +356,7 @@ impl BoundKernels {
     pub(crate) fn bound(&self, plan: &BoundPlan) -> Result<DeviceBound, DeviceError> {
         use wgpu::BufferUsages as Usage;
         let network = self.networks.n_weights() / 4;
-        let iterations =
-            self.shape.iterations(plan.members.len(), plan.clusters.len(), self.n_networks, self.networks.iterations());
+        let iterations = self.shape.iterations(plan.members.len(), self.n_networks, self.networks.iterations());
         if let Some(limit) = self.loop_limit.filter(|limit| iterations > *limit as usize) {
             return Err(DeviceError::Limit {
                 adapter: self.gpu.name(),
@@ -348,15 +374,16 @@ impl BoundKernels {
         let weights_bytes = (16 * network * self.n_networks * n_ensembles).max(16) as u64;
         let weights = self.gpu.buffer("the weights of a bound", weights_bytes, usage | Usage::COPY_SRC)?;
         self.gpu.upload(&buffer, 0, bytemuck::cast_slice(&text))?;
-        let group = self.gpu.scoped("a bound", 0, |device| {
-            let entries: Vec<_> = (0..)
-                .zip([&buffer, &weights])
-                .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
-                .collect();
-            let layout = &self.pipelines.bound_layout;
-            device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
+        let p = &self.pipelines;
+        let [group, weights_group] = self.gpu.scoped("a bound", 0, |device| {
+            [(&p.bound_layout, &buffer), (&p.weights_layout, &weights)].map(|(layout, buffer)| {
+                let entries = [wgpu::BindGroupEntry { binding: 0, resource: buffer.as_entire_binding() }];
+                device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
+            })
         })?;
-        Ok(DeviceBound { n_members: plan.members.len(), is_cube: plan.is_cube, group, text: buffer, weights })
+        let has_networks = plan.clusters.iter().map(|c| c.emulator.is_some() && self.n_networks > 0).collect();
+        let n_members = plan.members.len();
+        Ok(DeviceBound { n_members, is_cube: plan.is_cube, has_networks, group, weights_group, text: buffer, weights })
     }
 
     /// Puts another text of the same length in the place of a bound's, for thresholds that changed.
@@ -389,6 +416,8 @@ impl BoundKernels {
             room[..size_of::<Step>()].copy_from_slice(bytemuck::bytes_of(&dispatch.step));
         }
         self.gpu.upload(&self.scratch.steps, 0, &steps)?;
+        let waits = dispatches.iter().filter(|dispatch| matches!(dispatch.size, Size::Waiting(_))).count();
+        self.gpu.upload(&self.scratch.waits, 0, bytemuck::cast_slice(&vec![[0u32, 1, 1, 0]; waits.max(1)]))?;
         self.gpu.count_dispatches(n);
         self.gpu.scoped("bounds", 0, |device| {
             let mut commands = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -400,8 +429,12 @@ impl BoundKernels {
                     pass.set_bind_group(0, dispatch.group, &[(k as u64 * STEP_BYTES) as u32]);
                     if let Some(bound) = dispatch.bound {
                         pass.set_bind_group(1, &bound.group, &[]);
+                        pass.set_bind_group(2, &bound.weights_group, &[]);
                     }
-                    pass.dispatch_workgroups(dispatch.n_groups as u32, 1, 1);
+                    match dispatch.size {
+                        Size::Groups(n) => pass.dispatch_workgroups(n as u32, 1, 1),
+                        Size::Waiting(k) => pass.dispatch_workgroups_indirect(&self.scratch.waits, 16 * u64::from(k)),
+                    }
                 }
             }
             commands

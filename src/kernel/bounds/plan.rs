@@ -100,14 +100,13 @@ impl Shape {
         self.ellipsoid() + 2
     }
 
-    /// Iterations of all loops of an invocation that asks a bound, roughly: some drivers cut it off beyond a number of them.
-    pub(super) fn iterations(self, n_members: usize, n_clusters: usize, n_networks: usize, network: usize) -> usize {
+    /// Iterations of all loops of an invocation that asks a bound, or its networks, roughly: some drivers cut it off beyond a number of them.
+    pub(super) fn iterations(self, n_members: usize, n_networks: usize, network: usize) -> usize {
         let triangle: usize = (0..self.n_dim).map(|i| i / 4 + 2).sum();
         let contains = self.n_dim + triangle;
         let surface = self.n_dim * (self.n_dim + 3) / 2;
-        // Clusters do not overlap: a point that lies in two by rounding is the worst case.
-        let emulator = 4 * self.n_dim + surface + n_networks * (network + 1);
-        (n_members + n_clusters) * contains + n_clusters.min(2) * emulator
+        let asks = (n_members + 1) * contains + 4 * self.n_dim + surface;
+        asks.max(2 * self.n_dim + n_networks * (network + 1))
     }
 
     fn push_ellipsoid(self, out: &mut Vec<[u32; 4]>, plan: &EllipsoidPlan) {

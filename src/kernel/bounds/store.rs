@@ -2,7 +2,7 @@
 
 use super::plan::words;
 use super::texts::Step;
-use super::{BoundKernels, DeviceBound, Dispatch, GROUP, RING, bind};
+use super::{BoundKernels, DeviceBound, Dispatch, GROUP, RING, Size, bind};
 use crate::backend::{DeviceError, DeviceRows, Gpu};
 
 /// Where the weights of an ensemble lie on the device.
@@ -71,7 +71,7 @@ impl BoundKernels {
         })?;
         let step = Step { n: n as u32, ..Step::default() };
         let pipeline = &self.pipelines.gather;
-        let dispatch = Dispatch { pipeline, group: &group, bound: None, n_groups: n.div_ceil(GROUP), step };
+        let dispatch = Dispatch { pipeline, group: &group, bound: None, size: Size::Groups(n.div_ceil(GROUP)), step };
         self.hand_over(&[dispatch])?;
         self.batch.n = n;
         Ok(Some(DeviceRows::new(self.gpu.clone(), self.batch.tails.clone(), n)))
@@ -164,7 +164,7 @@ impl BoundKernels {
             pipeline: &self.pipelines.lesson,
             group: &group,
             bound: Some(bound),
-            n_groups: numbers.len().div_ceil(GROUP),
+            size: Size::Groups(numbers.len().div_ceil(GROUP)),
             step,
         }])
     }

@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 
 use super::plan::Shape;
-use crate::kernel::network::NetworkLayout;
+use crate::kernel::network::{NETWORK_GROUP, NetworkLayout};
 use crate::kernel::source::{ShaderError, Source};
 use crate::kernel::{layout, library};
 
@@ -20,7 +20,9 @@ pub(super) struct Step {
     pub(super) n_groups: u32,
     pub(super) slot: u32,
     pub(super) ring: u32,
-    pub(super) padding: [u32; 3],
+    pub(super) cluster: u32,
+    pub(super) waits: u32,
+    pub(super) padding: u32,
 }
 
 impl Step {
@@ -36,18 +38,22 @@ impl Step {
             field("n_groups", offset_of!(Self, n_groups)),
             field("slot", offset_of!(Self, slot)),
             field("ring", offset_of!(Self, ring)),
+            field("cluster", offset_of!(Self, cluster)),
+            field("waits", offset_of!(Self, waits)),
+            field("padding", offset_of!(Self, padding)),
         ];
         layout::check(module, "LpStep", size_of::<Self>(), &fields).map_err(ShaderError::new)
     }
 }
 
-const STEP: &str = "struct LpStep { zero: u32, first: u32, n: u32, bound: u32, ask: u32, capacity: u32, n_groups: u32, slot: u32, @size(16) ring: u32 }\n\
+const STEP: &str = "struct LpStep { zero: u32, first: u32, n: u32, bound: u32, ask: u32, capacity: u32, n_groups: u32, slot: u32, ring: u32, cluster: u32, waits: u32, padding: u32 }\n\
                     @group(0) @binding(0) var<uniform> lp_step: LpStep;\n";
 
 /// Texts of the three kinds of kernels.
 #[derive(Debug)]
 pub(super) struct Texts {
     pub(super) bounds: Source,
+    pub(super) predict: Source,
     pub(super) rows: Source,
     pub(super) gather: Source,
     pub(super) fetch: Source,
@@ -55,24 +61,38 @@ pub(super) struct Texts {
 }
 
 impl Texts {
-    pub(super) fn compose(n_dim: usize, networks: &NetworkLayout, n_networks: usize) -> Result<Self, ShaderError> {
+    pub(super) fn compose(
+        n_dim: usize,
+        networks: &NetworkLayout,
+        n_networks: usize,
+        rows: usize,
+    ) -> Result<Self, ShaderError> {
         let shape = Shape::new(n_dim);
         let constants = format!(
             "const LP_DIM: u32 = {n_dim}u;\nconst LP_DIM4: u32 = {}u;\nconst LP_ELLIPSOID: u32 = {}u;\nconst LP_CLUSTER: u32 = {}u;\n\
-             const LP_N_NETWORKS: u32 = {n_networks}u;\nconst LP_NETWORK: u32 = {}u;\n",
+             const LP_N_NETWORKS: u32 = {n_networks}u;\nconst LP_NET_TILE: u32 = {}u;\n",
             shape.dim4,
             shape.ellipsoid(),
             shape.cluster(),
-            networks.n_weights() / 4,
+            NETWORK_GROUP * rows,
         );
+        let sees = format!("const LP_NET_IN: u32 = {}u;\n", networks.stride_in() / 4);
         let scratch = "@group(0) @binding(1) var<storage, read> lp_groups: array<vec4<u32>>;\n\
                        @group(0) @binding(2) var<storage, read_write> lp_x: array<vec2<u32>>;\n\
                        @group(0) @binding(3) var<storage, read_write> lp_status: array<vec4<u32>>;\n\
                        @group(0) @binding(4) var<storage, read_write> lp_counts: array<atomic<u32>>;\n\
                        @group(0) @binding(5) var<storage, read_write> lp_list: array<u32>;\n\
+                       @group(0) @binding(6) var<storage, read_write> lp_waiting: array<vec4<u32>>;\n\
+                       @group(0) @binding(7) var<storage, read_write> lp_waits: array<atomic<u32>>;\n\
+                       @group(1) @binding(0) var<storage, read> lp_bound: array<vec4<u32>>;\n";
+        let predict = "@group(0) @binding(1) var<storage, read> lp_groups: array<vec4<u32>>;\n\
+                       @group(0) @binding(2) var<storage, read_write> lp_status: array<vec4<u32>>;\n\
+                       @group(0) @binding(3) var<storage, read_write> lp_counts: array<atomic<u32>>;\n\
+                       @group(0) @binding(4) var<storage, read> lp_waiting: array<vec4<u32>>;\n\
+                       @group(0) @binding(5) var<storage, read> lp_waits: array<vec4<u32>>;\n\
                        @group(1) @binding(0) var<storage, read> lp_bound: array<vec4<u32>>;\n\
-                       @group(1) @binding(1) var<storage, read> lp_weights: array<vec4<f32>>;\n";
-        let rows = "@group(0) @binding(1) var<storage, read_write> lp_status: array<vec4<u32>>;\n\
+                       @group(2) @binding(0) var<storage, read> lp_weights: array<vec4<f32>>;\n";
+        let dense = "@group(0) @binding(1) var<storage, read_write> lp_status: array<vec4<u32>>;\n\
                     @group(0) @binding(2) var<storage, read_write> lp_list: array<u32>;\n\
                     @group(0) @binding(3) var<storage, read_write> lp_totals: array<u32>;\n\
                     @group(0) @binding(4) var<storage, read_write> lp_x: array<vec2<u32>>;\n\
@@ -93,14 +113,21 @@ impl Texts {
             .part(&constants)
             .part(STEP)
             .part(scratch)
-            .part(&networks.wgsl("lp_weights"))
+            .part(&sees)
             .part(include_str!("../../../shaders/bounds/geometry.wgsl"))
             .part(include_str!("../../../shaders/bounds/draw.wgsl"))
             .part(include_str!("../../../shaders/bounds/test.wgsl"));
+        let predict = Source::default()
+            .part(&library::text())
+            .part(&constants)
+            .part(STEP)
+            .part(predict)
+            .part(&networks.wgsl("lp_weights", rows))
+            .part(include_str!("../../../shaders/bounds/predict.wgsl"));
         let rows = Source::default()
             .part(&constants)
             .part(STEP)
-            .part(rows)
+            .part(dense)
             .part(include_str!("../../../shaders/bounds/rows.wgsl"));
         let gather = Source::default()
             .part(&library::text())
@@ -116,20 +143,19 @@ impl Texts {
         let lesson_bindings = "@group(0) @binding(1) var<storage, read> lp_numbers: array<u32>;\n\
                                @group(0) @binding(2) var<storage, read> lp_points: array<vec2<u32>>;\n\
                                @group(0) @binding(3) var<storage, read_write> lp_to: array<vec4<f32>>;\n\
-                               @group(1) @binding(0) var<storage, read> lp_bound: array<vec4<u32>>;\n\
-                               @group(1) @binding(1) var<storage, read> lp_weights: array<vec4<f32>>;\n";
+                               @group(1) @binding(0) var<storage, read> lp_bound: array<vec4<u32>>;\n";
         let lesson = Source::default()
             .part(&library::text())
             .part(&constants)
             .part(STEP)
             .part(lesson_bindings)
-            .part(&networks.wgsl("lp_weights"))
+            .part(&sees)
             .part(include_str!("../../../shaders/bounds/geometry.wgsl"))
             .part(include_str!("../../../shaders/bounds/lesson.wgsl"));
-        for source in [&bounds, &rows, &gather, &fetch, &lesson] {
+        for source in [&bounds, &predict, &rows, &gather, &fetch, &lesson] {
             Step::check(&source.check()?.0)?;
         }
-        Ok(Self { bounds, rows, gather, fetch, lesson })
+        Ok(Self { bounds, predict, rows, gather, fetch, lesson })
     }
 }
 
@@ -142,9 +168,17 @@ pub(crate) fn bounds_wgsl(
     n_dim: usize,
     hidden: &[usize],
     n_networks: usize,
+    rows: usize,
 ) -> Result<Vec<(&'static str, String)>, ShaderError> {
-    let texts = Texts::compose(n_dim, &NetworkLayout::new(n_dim + 1, hidden), n_networks)?;
-    let Texts { bounds, rows, gather, fetch, lesson } = texts;
-    let named = [("bounds", bounds), ("rows", rows), ("gather", gather), ("fetch", fetch), ("lesson", lesson)];
+    let texts = Texts::compose(n_dim, &NetworkLayout::new(n_dim + 1, hidden), n_networks, rows)?;
+    let Texts { bounds, predict, rows, gather, fetch, lesson } = texts;
+    let named = [
+        ("bounds", bounds),
+        ("predictions", predict),
+        ("rows", rows),
+        ("gather", gather),
+        ("fetch", fetch),
+        ("lesson", lesson),
+    ];
     Ok(named.map(|(name, source)| (name, source.text().to_owned())).into())
 }

@@ -99,7 +99,7 @@ fn tiles(layer: &Layer) -> usize {
 }
 
 impl Texts {
-    pub(super) fn new(layout: &NetworkLayout) -> Result<Self, ShaderError> {
+    pub(super) fn new(layout: &NetworkLayout, rows: usize) -> Result<Self, ShaderError> {
         let source = || Source::default().part(&library::text());
         let texts = Self {
             fresh: source()
@@ -113,7 +113,7 @@ impl Texts {
                 .part(include_str!("../../../shaders/train.wgsl")),
             predict: source()
                 .part("@group(0) @binding(3) var<storage, read> lp_weights: array<vec4<f32>>;")
-                .part(&layout.wgsl("lp_weights"))
+                .part(&layout.wgsl("lp_weights", rows))
                 .part(include_str!("../../../shaders/predict.wgsl")),
         };
         texts.fresh.check()?;
@@ -172,8 +172,8 @@ impl Texts {
 /// # Errors
 /// A text that does not validate, which is our fault.
 #[cfg(feature = "testing")]
-pub(crate) fn train_wgsl_texts(layout: &NetworkLayout) -> Result<[String; 3], ShaderError> {
-    let Texts { fresh, train, predict } = Texts::new(layout)?;
+pub(crate) fn train_wgsl_texts(layout: &NetworkLayout, rows: usize) -> Result<[String; 3], ShaderError> {
+    let Texts { fresh, train, predict } = Texts::new(layout, rows)?;
     Ok([fresh, train, predict].map(|source| source.text().to_owned()))
 }
 
