@@ -1,4 +1,4 @@
-// What each network says of each row: one workgroup for LP_NET_ROWS rows of each of its invocations.
+// What each network says of each row: one workgroup for LP_NET_TILE rows, LP_NET_ROWS of them for each of its invocations.
 
 struct LpPrediction { first: u32, n_points: u32, zero: u32, padding: u32 }
 @group(0) @binding(0) var<uniform> lp_prediction: LpPrediction;
@@ -8,7 +8,7 @@ struct LpPrediction { first: u32, n_points: u32, zero: u32, padding: u32 }
 @compute @workgroup_size(LP_NET_GROUP)
 fn lp_main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     lp_zero = lp_prediction.zero;
-    let first = lp_prediction.first + group.x * LP_NET_GROUP * LP_NET_ROWS + local;
+    let first = lp_prediction.first + group.x * LP_NET_TILE + local;
     var x: array<vec4<f32>, LP_NET_IN * LP_NET_ROWS>;
     for (var r = 0u; r < LP_NET_ROWS; r++) {
         // The last row again and again behind the end: all go together.

@@ -4,7 +4,7 @@
 // f64 of the host to the last bit, differences are exact before they become f32, and what is periodic wraps by itself.
 //
 // Before this text stand LP_DIM, LP_DIM4 (a quarter of it, rounded up), LP_ELLIPSOID (vec4s of an ellipsoid), LP_CLUSTER (of a cluster), LP_NET_IN (of what
-// a network sees), and the bindings.
+// a network sees), LP_NET_TILE (rows of a workgroup that asks networks), and the bindings.
 
 alias LpPoint = array<vec2<u32>, LP_DIM>;
 

@@ -1,7 +1,7 @@
-// What the networks of a cluster say of the rows that wait for it: one workgroup for LP_NET_ROWS rows of each of its invocations.
+// What the networks of a cluster say of the rows that wait for it: one workgroup for LP_NET_TILE rows, LP_NET_ROWS of them for each of its invocations.
 //
-// Before this text stand LP_ELLIPSOID and LP_CLUSTER (vec4s of both in the text of a bound), LP_N_NETWORKS, LP_NET_TILE (rows of a workgroup), the bindings,
-// and `fn lp_network`.
+// Before this text stand LP_ELLIPSOID and LP_CLUSTER (vec4s of both in the text of a bound), LP_N_NETWORKS, the bindings, and the
+// text of `fn lp_network`.
 
 const LP_NONE: u32 = 0xffffffffu;
 

@@ -4,10 +4,11 @@ use std::fmt::Write;
 
 use crate::backend::{DeviceKind, Gpu};
 
-/// Invocations of a workgroup that works networks out.
-pub(crate) const NETWORK_GROUP: usize = 64;
+/// Rows of a workgroup that works networks out.
+pub(crate) const NETWORK_TILE: usize = 64;
 
-/// Rows that each of them works out at once. A GPU has use for many invocations; the software driver takes twenty cycles to read a weight and one to use it.
+/// How many of them each invocation works out, a divisor. A GPU has use for many invocations; the software driver takes twenty cycles to read a weight for the
+/// eight invocations that it runs as one, and one to use it.
 pub(crate) fn network_rows(gpu: &Gpu) -> usize {
     if gpu.info.kind == DeviceKind::Software { 8 } else { 1 }
 }
@@ -79,21 +80,22 @@ impl NetworkLayout {
         self.layers.last().map_or(0, |layer| 4 * layer.end())
     }
 
-    /// Iterations of all loops of one call of `lp_network`: some drivers count them.
-    pub(crate) fn iterations(&self) -> usize {
+    /// Iterations of all loops of one call of `lp_network` for so many rows: some drivers count them.
+    pub(crate) fn iterations(&self, rows: usize) -> usize {
         self.layers
             .chunks(2)
             .map(|pair| match pair {
                 [first, second] => {
                     let items = items(first, second);
-                    second.width() * (1 + items.div_ceil(NETWORK_GROUP) + items.div_ceil(STAGE))
+                    second.width() * (1 + items.div_ceil(NETWORK_TILE / rows) + items.div_ceil(STAGE))
                 }
-                _ => pair.iter().map(|layer| layer.width().div_ceil(NETWORK_GROUP) + 1).sum(),
+                _ => pair.iter().map(|layer| layer.width().div_ceil(NETWORK_TILE / rows) + 1).sum(),
             })
             .sum()
     }
 
-    /// Text of the constants `LP_NET_IN`, vec4 of a row of inputs, `LP_NET_WEIGHTS`, vec4 of a network, and `LP_NET_ROWS`, rows of an invocation, and of
+    /// Text of the constants `LP_NET_IN`, vec4 of a row of inputs, `LP_NET_WEIGHTS`, vec4 of a network, `LP_NET_TILE`, rows of a workgroup, `LP_NET_ROWS`, those
+    /// of an invocation, and `LP_NET_GROUP`, invocations of a workgroup, and of
     ///
     /// ```wgsl
     /// fn lp_network(at: u32, local: u32, x: ptr<function, array<vec4<f32>, LP_NET_IN * LP_NET_ROWS>>, out: ptr<function, array<f32, LP_NET_ROWS>>)
@@ -102,7 +104,7 @@ impl NetworkLayout {
     /// What the network says whose first vec4 is `buffer[at]`, a storage variable of type `array<vec4<f32>>`, of `LP_NET_ROWS` rows of inputs `x`: each `n_in`
     /// values, then a 1, then zeros. NaN where an input is not finite, which a ReLU would hide. It calls the library's `lp_nan`.
     ///
-    /// All invocations of a workgroup of [`NETWORK_GROUP`] call it together, with the same `at`: they bring the weights to the memory of the workgroup piece by
+    /// All invocations of a workgroup call it together, with the same `at`: they bring the weights to the memory of the workgroup piece by
     /// piece, and each reads all of a piece at places that are constants of the text. Layers go in pairs: four units of the first are worked out, and what they
     /// add to every unit of the second is added up in registers, so that no array is read at a place that only the loop knows. On a GPU such an array leaves the
     /// registers, and a software driver reads it, and weights at such a place, lane by lane.
@@ -111,10 +113,11 @@ impl NetworkLayout {
     pub(crate) fn wgsl(&self, buffer: &str, rows: usize) -> String {
         let width_in = self.stride_in() / 4;
         let mut text = format!(
-            "const LP_NET_IN: u32 = {width_in}u;\nconst LP_NET_WEIGHTS: u32 = {}u;\nconst LP_NET_ROWS: u32 = {rows}u;\nconst LP_NET_GROUP: u32 = {NETWORK_GROUP}u;\n\
+            "const LP_NET_IN: u32 = {width_in}u;\nconst LP_NET_WEIGHTS: u32 = {}u;\nconst LP_NET_ROWS: u32 = {rows}u;\nconst LP_NET_GROUP: u32 = {}u;\nconst LP_NET_TILE: u32 = {NETWORK_TILE}u;\n\
              var<workgroup> lp_net_stage: array<vec4<f32>, {}>;\n\
              fn lp_network(at: u32, local: u32, x: ptr<function, array<vec4<f32>, {}>>, out: ptr<function, array<f32, {rows}>>) {{\n",
             self.n_weights() / 4,
+            NETWORK_TILE / rows,
             self.stage(),
             width_in * rows,
         );
@@ -173,7 +176,7 @@ fn staged(text: &mut String, indent: &str, n: usize, weight: &str, mut piece: im
         let end = n.min(first + STAGE);
         let _ = write!(
             text,
-            "{indent}workgroupBarrier();\n{indent}for (var place = local; place < {}u; place += {NETWORK_GROUP}u) {{\n\
+            "{indent}workgroupBarrier();\n{indent}for (var place = local; place < {}u; place += LP_NET_GROUP) {{\n\
              {indent}    let item = place + {first}u;\n{weight}\
              {indent}    lp_net_stage[place] = weight;\n{indent}}}\n{indent}workgroupBarrier();\n",
             end - first,
@@ -275,7 +278,7 @@ mod tests {
     #[test]
     fn the_text_is_valid_for_every_remainder() {
         for hidden in [vec![], vec![1], vec![4], vec![3, 8, 6], vec![9, 700], vec![100, 50, 20]] {
-            for (n_in, rows) in [(1, 1), (3, 2), (4, 1), (31, 3)] {
+            for (n_in, rows) in [(1, 1), (3, 2), (4, 1), (31, 4)] {
                 let text = NetworkLayout::new(n_in, &hidden).wgsl("weights", rows);
                 let source = Source::default()
                     .part(&library::text())

@@ -9,7 +9,7 @@ use bytemuck::Zeroable;
 
 use super::bounds::Weights;
 use super::evaluate::KernelError;
-use super::network::{NETWORK_GROUP, NetworkLayout, network_rows};
+use super::network::{NETWORK_TILE, NetworkLayout, network_rows};
 use super::self_test::self_test;
 use super::source::Source;
 use crate::backend::{DeviceError, Gpu};
@@ -165,7 +165,7 @@ impl TrainKernel {
             steps_per_dispatch: None,
             gpu,
         };
-        kernel.within_loop_limit("a network, in iterations of loops,", layout.iterations())?;
+        kernel.within_loop_limit("a network, in iterations of loops,", layout.iterations(network_rows(&kernel.gpu)))?;
         // No steps and no points: the driver compiles, and what follows is timed without it.
         let what = "the first use of networks";
         let training = Training::zeroed();
@@ -329,15 +329,14 @@ impl TrainKernel {
         let bytes = (4 * n_points * self.n_networks) as u64;
         self.out.hold(&self.gpu, bytes)?;
         self.out_host.hold(&self.gpu, bytes)?;
-        let tile = NETWORK_GROUP * network_rows(&self.gpu);
-        let most = self.gpu.limits.max_compute_workgroups_per_dimension as usize * tile;
+        let most = self.gpu.limits.max_compute_workgroups_per_dimension as usize * NETWORK_TILE;
         let rows = self.row_s.map_or(FIRST_ROWS, |row_s| (DISPATCH_S / row_s) as usize);
-        let rows = rows.next_multiple_of(tile).clamp(tile, most);
+        let rows = rows.next_multiple_of(NETWORK_TILE).clamp(NETWORK_TILE, most);
         let start = Instant::now();
         let predictor = self.predictor(what)?;
         for first in (0..n_points).step_by(rows) {
             let prediction = Prediction { first: first as u32, n_points: n_points as u32, zero: 0, padding: 0 };
-            let groups = [rows.min(n_points - first).div_ceil(tile), self.n_networks];
+            let groups = [rows.min(n_points - first).div_ceil(NETWORK_TILE), self.n_networks];
             predictor.dispatch(bytemuck::bytes_of(&prediction), groups)?;
         }
         let mut commands = self.encoder(what)?;

@@ -356,7 +356,11 @@ impl BoundKernels {
     pub(crate) fn bound(&self, plan: &BoundPlan) -> Result<DeviceBound, DeviceError> {
         use wgpu::BufferUsages as Usage;
         let network = self.networks.n_weights() / 4;
-        let iterations = self.shape.iterations(plan.members.len(), self.n_networks, self.networks.iterations());
+        let iterations = self.shape.iterations(
+            plan.members.len(),
+            self.n_networks,
+            self.networks.iterations(network_rows(&self.gpu)),
+        );
         if let Some(limit) = self.loop_limit.filter(|limit| iterations > *limit as usize) {
             return Err(DeviceError::Limit {
                 adapter: self.gpu.name(),

@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 
 use super::plan::Shape;
-use crate::kernel::network::{NETWORK_GROUP, NetworkLayout};
+use crate::kernel::network::{NETWORK_TILE, NetworkLayout};
 use crate::kernel::source::{ShaderError, Source};
 use crate::kernel::{layout, library};
 
@@ -70,13 +70,15 @@ impl Texts {
         let shape = Shape::new(n_dim);
         let constants = format!(
             "const LP_DIM: u32 = {n_dim}u;\nconst LP_DIM4: u32 = {}u;\nconst LP_ELLIPSOID: u32 = {}u;\nconst LP_CLUSTER: u32 = {}u;\n\
-             const LP_N_NETWORKS: u32 = {n_networks}u;\nconst LP_NET_TILE: u32 = {}u;\n",
+             const LP_N_NETWORKS: u32 = {n_networks}u;\n",
             shape.dim4,
             shape.ellipsoid(),
             shape.cluster(),
-            NETWORK_GROUP * rows,
         );
-        let sees = format!("const LP_NET_IN: u32 = {}u;\n", networks.stride_in() / 4);
+        let sees = format!(
+            "const LP_NET_IN: u32 = {}u;\nconst LP_NET_TILE: u32 = {NETWORK_TILE}u;\n",
+            networks.stride_in() / 4
+        );
         let scratch = "@group(0) @binding(1) var<storage, read> lp_groups: array<vec4<u32>>;\n\
                        @group(0) @binding(2) var<storage, read_write> lp_x: array<vec2<u32>>;\n\
                        @group(0) @binding(3) var<storage, read_write> lp_status: array<vec4<u32>>;\n\
