@@ -371,15 +371,19 @@ impl State {
                 }
                 self.shells.raise_newest_threshold(live.threshold);
                 e.n_rejected += 1;
+                let (of_region, f_live) = (e.region.is_some(), e.f_live);
                 if e.n_rejected == N_REJECTED_MAX {
                     e.finished = true;
+                    // Of a region that holds next to nothing as much is left to its newest shell.
+                    if of_region && f_live < self.lost_warned() {
+                        return Ok(());
+                    }
                     let reason = match failed {
                         Ok(_) => "none was smaller than the one before".to_owned(),
                         Err(error) => error.to_string(),
                     };
                     self.warnings.push(format!(
-                        "exploration ended after {N_REJECTED_MAX} failed bounds in a row with f_live = {:.2e} ({reason})",
-                        e.f_live
+                        "exploration ended after {N_REJECTED_MAX} failed bounds in a row with f_live = {f_live:.2e} ({reason})"
                     ));
                 }
             }

@@ -193,10 +193,15 @@ impl State {
         LOST_SHARE / self.options.targets.n_eff.min(N_EFF_MOST).sqrt()
     }
 
+    /// A run is warned when more of the posterior than this may be wrong.
+    pub(super) fn lost_warned(&self) -> f64 {
+        self.lost_most() * LOST_SHARE_WARNED / LOST_SHARE
+    }
+
     /// What was left out could not be enclosed.
     pub(super) fn give_up_region(&mut self, share: f64) {
         self.n_rungs_patrolled += 1;
-        if share >= self.lost_most() * LOST_SHARE_WARNED / LOST_SHARE {
+        if share >= self.lost_warned() {
             self.warnings.push(
                 "part of the posterior lies outside of the bounds and no bound could be put around it: log Z may be too low; raise n_live"
                     .into(),
@@ -467,7 +472,7 @@ impl State {
         let log_volume = cover.log_v + lost.clamp(VOLUME_LEAST, 1.0).ln();
         let region = Region { found, level: cover.level, log_volume, share: lost, at, is_enclosed: false };
         self.n_reopened += 1;
-        if !self.may_reopen() && lost >= self.lost_most() * LOST_SHARE_WARNED / LOST_SHARE {
+        if !self.may_reopen() && lost >= self.lost_warned() {
             self.warnings.push(format!(
                 "exploration was opened again {N_REOPENED_MAX} times around what bounds had left out, and no more: log Z may be too low; raise n_live"
             ));
