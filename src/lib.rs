@@ -23,7 +23,7 @@
 //! ```
 //!
 //! A closure runs on the CPU. A likelihood in tensor operations (`Likelihood::tensor`) or in WGSL ([`Likelihood::wgsl`]) runs on a GPU too, with the
-//! prior transform: say [`Backend::gpu()`], or [`Backend::auto()`] for a GPU where there is one. The sampler runs on the CPU on every backend today.
+//! prior transform: say [`Backend::gpu()`], or [`Backend::auto()`] for a GPU where there is one. The neural-bound sampler draws, tests and trains there too.
 //!
 //! Features: `gpu` (default) for devices, `tensor` for tensor likelihoods, which `gpu` brings; without both nothing of wgpu, naga or burn is built.
 #![warn(missing_docs)]

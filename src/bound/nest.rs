@@ -15,7 +15,7 @@ use crate::samples::{Place, Samples};
 /// Draws per task of the pool: enough to fill the networks' matrix products, few enough to balance threads.
 pub(crate) const CHUNK: u64 = 1024;
 
-/// The bounds, outermost first; the first is the unit cube.
+/// The bounds; a row belongs to the last that holds it. The first is the unit cube.
 #[derive(Debug)]
 pub(crate) struct Nest {
     n_dim: usize,

@@ -157,7 +157,7 @@ pub struct Evidence {
     pub exploration_kept: bool,
     /// The parts of `log_z_error` squared.
     pub error_terms: ErrorTerms,
-    /// Shell by shell, from the unit cube inwards.
+    /// Shell by shell, the unit cube first; a point belongs to the last bound that holds it.
     pub shells: Vec<ShellEvidence>,
 }
 

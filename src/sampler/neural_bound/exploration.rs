@@ -72,7 +72,7 @@ enum Fate {
     Elsewhere,
 }
 
-/// What earlier bounds left out: bounds of its own are built around it. They take it from the bounds that hold it, and nothing from those that left it out.
+/// What earlier bounds left out: bounds of its own are built around it. They come right behind the innermost bound that holds any of it, so they take nothing from deeper ones, which left it out.
 #[derive(Debug, Clone)]
 pub(super) struct Region {
     /// Points of it, by id, with log L at or above `level`.

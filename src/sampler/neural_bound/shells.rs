@@ -17,7 +17,7 @@ const BY_VOLUME: f64 = 0.5;
 /// A cell that keeps a smaller fraction of its draws gets less than its equal part.
 const YIELD_MIN: f64 = 0.05;
 
-/// The bounds, outermost first.
+/// The bounds, outermost first, but for those of regions, which stand in front of the bounds that left them out.
 #[derive(Debug)]
 pub(super) struct Shells {
     n_dim: usize,
